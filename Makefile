@@ -1,0 +1,64 @@
+# Two commands matter: `make demo` and `make test`. Everything they need, they install.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+EXTRAS := .[console,cost,prometheus,testing,openai,openai-agents]
+STAMP := $(VENV)/.installed
+LEGACY := .venv-openai2
+LEGACY_STAMP := $(LEGACY)/.installed
+
+.PHONY: help demo test test-core test-legacy lint fmt types benchmark clean
+
+help: ## Show what can be made.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(BIN)/uv:
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { apt-get update -qq; apt-get install -y -qq python3-venv; }
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
+
+$(STAMP): pyproject.toml .ci/constraints.txt | $(BIN)/uv
+	@echo "installing llmspell-otel and its tools into $(VENV)"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints .ci/constraints.txt --group dev -e '$(EXTRAS)'
+	@touch $@
+
+# OpenAI's SDK lives in two major versions; the adapter is tested on both.
+$(LEGACY_STAMP): pyproject.toml .ci/constraints-openai2.txt | $(BIN)/uv
+	@echo "installing the OpenAI 2.x environment into $(LEGACY)"
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(LEGACY)
+	@$(BIN)/uv pip install --quiet --python $(LEGACY)/bin/python --constraints .ci/constraints-openai2.txt \
+		-e '.[console,cost,prometheus,testing,openai]' 'pytest>=9' pytest-timeout
+	@touch $@
+
+demo: $(STAMP) ## Run the support desk: an unmodified agent, seen and steered.
+	@$(BIN)/python -m docs.examples.support_desk.demo
+
+test: test-core test-legacy ## Run every test.
+
+test-core: $(STAMP)
+	@$(BIN)/python -m pytest
+
+test-legacy: $(LEGACY_STAMP)
+	@$(LEGACY)/bin/python -m pytest -p no:randomly tests/instrumentation/openai
+
+lint: $(STAMP) ## Lint, format check, types, layers.
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/pyright
+	@$(BIN)/lint-imports
+	@$(BIN)/codespell
+
+fmt: $(STAMP) ## Format and fix.
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+benchmark: $(STAMP) ## Measure, and print the tables.
+	@$(BIN)/python -m tests.benchmarks
+
+clean: ## Remove what was built.
+	@rm -rf $(VENV) $(LEGACY) .cache dist build

@@ -1,0 +1,1 @@
+"""Adapters: the join points of other libraries, one file per library."""

@@ -1,0 +1,1 @@
+"""See and steer every call of your AI agents."""

@@ -1,0 +1,1 @@
+"""Events: what happened, once, in order, to whoever asked."""

@@ -1,0 +1,1 @@
+"""Operations: calls in flight, and what hooks do to them."""

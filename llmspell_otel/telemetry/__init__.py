@@ -1,0 +1,1 @@
+"""Telemetry: events become spans, log records and metrics."""
