@@ -1,0 +1,159 @@
+"""What an adapter tells the engine about one library: a call, and the codec that reads it."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any, Protocol
+
+from opentelemetry.util.types import AttributeValue
+
+Attributes = Mapping[str, AttributeValue]
+"""Span attributes under their semantic-convention names, as a codec hands them over."""
+
+
+class Kind(StrEnum):
+    """What an operation is."""
+
+    AGENT = "agent"
+    TOOL = "tool"
+    WORKFLOW = "workflow"
+    STAGE = "stage"
+    MODEL = "model"
+
+
+class Shape(StrEnum):
+    """How a function hands back its result."""
+
+    SYNC = "sync"
+    ASYNC = "async"
+    GENERATOR = "generator"
+    ASYNC_GENERATOR = "async_generator"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call through a join point: what was called, on what, with what."""
+
+    target: Callable[..., Any]
+    instance: Any
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+    def proceed(self) -> Any:
+        """Call the original function."""
+        return self.target(*self.args, **self.kwargs)
+
+    def with_arguments(self, **changed: Any) -> "Call":
+        """The same call with some keyword arguments replaced."""
+        return replace(self, kwargs={**self.kwargs, **changed})
+
+
+class Fold(Protocol):
+    """Adds up the chunks of one stream into the response they amount to."""
+
+    def add(self, chunk: Any) -> None:
+        """Take in the next *chunk*."""
+        ...
+
+    def result(self) -> Any:
+        """What the chunks so far amount to, in the shape that `Codec.response` reads."""
+        ...
+
+
+class Codec:
+    """Reads and writes one library's calls; knows nothing of spans, hooks or threads.
+
+    Every method is pure. The engine calls them contained: a codec that raises costs
+    telemetry, never the host's call. The defaults suit a plain keyword-only function.
+    """
+
+    def name(self, call: Call) -> str:
+        """The operation's low-cardinality name: the agent, tool or model."""
+        return getattr(call.target, "__name__", "call")
+
+    def input(self, call: Call) -> dict[str, Any]:
+        """The call's arguments by name, as hooks see and change them."""
+        return dict(call.kwargs)
+
+    def with_input(self, call: Call, given: Mapping[str, Any]) -> Call:
+        """The *call* with its arguments replaced by *given* (all of them, by name)."""
+        return replace(call, kwargs=dict(given))
+
+    def request(self, call: Call) -> dict[str, AttributeValue]:
+        """Attributes known before the call; content excluded."""
+        del call
+        return {}
+
+    def response(self, call: Call, result: Any) -> dict[str, AttributeValue]:
+        """Attributes known after the call; content excluded."""
+        del call, result
+        return {}
+
+    def request_content(self, call: Call) -> dict[str, AttributeValue]:
+        """What was sent, structured; asked for only when content capture is on."""
+        del call
+        return {}
+
+    def response_content(self, call: Call, result: Any) -> dict[str, AttributeValue]:
+        """What came back, structured; asked for only when content capture is on."""
+        del call, result
+        return {}
+
+    def streams(self, call: Call, result: Any) -> bool:
+        """Whether *result* is a stream object that the caller is going to iterate."""
+        del call, result
+        return False
+
+    def fold(self, call: Call) -> Fold:
+        """A fresh fold for the stream of this *call*."""
+        del call
+        return Chunks()
+
+    def answer(self, call: Call, value: Any) -> Any:
+        """Hand back *value* in the shape the library's caller expects of this *call*."""
+        del call
+        return value
+
+    def refuse(self, call: Call, reason: str) -> Any:
+        """Refuse the *call* in the library's own shape.
+
+        Raises:
+            NotImplementedError: the library has no such shape; the engine then raises
+                `OperationCancelled`, which is this join point's documented refusal.
+        """
+        raise NotImplementedError
+
+    def replay(self, call: Call, chunks: Iterable[Any]) -> Any:
+        """A stream, in the library's own shape, that yields *chunks* again."""
+        del call
+        return iter(chunks)
+
+    def redirect(self, call: Call, target: str) -> Call:
+        """The call that does the same on the *target* of the same kind (tool, agent, model).
+
+        Raises:
+            LookupError: nothing of that name can be reached from this *call*.
+        """
+        raise LookupError(target)
+
+    def error_type(self, error: BaseException) -> str | None:
+        """A provider's own error code for *error*, or None for its class name."""
+        del error
+        return None
+
+
+class Chunks:
+    """The plain fold: the list of all chunks."""
+
+    __slots__ = ("_items",)
+
+    def __init__(self) -> None:
+        self._items: list[Any] = []
+
+    def add(self, chunk: Any) -> None:
+        """Keep *chunk*."""
+        self._items.append(chunk)
+
+    def result(self) -> list[Any]:
+        """Every chunk so far."""
+        return self._items
