@@ -1,0 +1,88 @@
+"""Every error this library raises on purpose.
+
+* LlmspellError
+    * OperationCancelled     a hook stopped the call
+    * HookError              a hook, point, result or policy is not usable as given
+        * UnknownHookPointError
+        * HookSignatureError
+        * UnknownResultError
+        * PolicyError
+    * PatternError           an event pattern does not parse (`llmspell_otel.events`)
+    * SettingsError          a setting is wrong
+"""
+
+from typing import Any
+
+
+class LlmspellError(Exception):
+    """Root of every error this library raises on purpose."""
+
+
+class OperationCancelled(LlmspellError):  # noqa: N818 - the public name the hooks' documentation gives it
+    """A hook stopped this call; the call was not made, or its output is withheld."""
+
+    def __init__(self, reason: str, *, kind: str = "", name: str = "", hook: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.kind = kind
+        self.name = name
+        self.hook = hook
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _revive, (self.reason, self.kind, self.name, self.hook)
+
+
+def _revive(reason: str, kind: str, name: str, hook: str) -> OperationCancelled:
+    return OperationCancelled(reason, kind=kind, name=name, hook=hook)
+
+
+class HookError(LlmspellError):
+    """A hook, hook point, result or policy is not usable as given."""
+
+
+class UnknownHookPointError(HookError, LookupError):
+    """No hook point has that name."""
+
+    def __init__(self, name: str, nearest: str | None) -> None:
+        hint = f"; did you mean {nearest!r}?" if nearest else ""
+        super().__init__(
+            f"unknown hook point {name!r}{hint} (your own points are written 'custom:NAME')"
+        )
+        self.name = name
+        self.nearest = nearest
+
+
+class HookSignatureError(HookError, TypeError):
+    """A hook cannot be called with one positional argument, the context."""
+
+    def __init__(self, hook: str, problem: str) -> None:
+        super().__init__(
+            f"hook {hook!r} cannot be used: {problem}; write it as `def {hook}(context): ...`"
+        )
+        self.hook = hook
+
+
+class UnknownResultError(HookError, TypeError):
+    """A hook answered with something that is none of the nine results."""
+
+    def __init__(self, value: object) -> None:
+        super().__init__(
+            f"a hook answered with {type(value).__name__}, which is none of the nine results"
+            " (None means Continue)"
+        )
+
+
+class PolicyError(HookError):
+    """A policy file could not be loaded."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"policy {path!r} was not loaded: {problem}")
+        self.path = path
+
+
+class SettingsError(LlmspellError, ValueError):
+    """A setting is wrong."""
+
+    def __init__(self, name: str, problem: str, mend: str) -> None:
+        super().__init__(f"setting {name!r} {problem}; {mend}")
+        self.name = name
