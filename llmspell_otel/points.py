@@ -82,7 +82,7 @@ _TABLE: tuple[tuple[str, str, Moment, tuple[str, ...], str], ...] = (
         "BeforeEventEmit",
         _B,
         ("event_type", "payload"),
-        "an event is about to be published",
+        "an event is about to go out",
     ),
     ("event", "AfterEventEmit", _A, ("event_type", "payload"), "an event was published"),
     ("event", "EventHandlerError", _E, ("event_type", "error"), "a subscriber failed"),

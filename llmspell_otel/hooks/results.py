@@ -29,7 +29,7 @@ class Continue(Result):
 
 @dataclass(frozen=True, slots=True)
 class Modified(Result):
-    """Change the data: ``{"input": {...}}`` merges named arguments, ``{"output": value}`` replaces."""
+    """Change the data: ``{"input": {...}}`` merges arguments, ``{"output": value}`` replaces."""
 
     data: Mapping[str, Any]
     kind: ClassVar[str] = "modified"

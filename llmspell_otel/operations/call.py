@@ -1,6 +1,7 @@
 """What an adapter tells the engine about one library: a call, and the codec that reads it."""
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Protocol
@@ -60,6 +61,34 @@ class Fold(Protocol):
         ...
 
 
+class Held(Protocol):
+    """An operation that outlives its call: a stream, a background run."""
+
+    def pull(self) -> AbstractContextManager[None]:
+        """Make the operation current while something of it runs (never across a yield)."""
+        ...
+
+    def add(self, chunk: Any) -> Any:
+        """Record a *chunk*; gives the chunk to hand on, which a hook may have changed."""
+        ...
+
+    async def add_async(self, chunk: Any) -> Any:
+        """The same, awaiting asynchronous hooks."""
+        ...
+
+    def end(
+        self, outcome: str = "ok", result: Any = ..., error: BaseException | None = None
+    ) -> None:
+        """End the operation, once; later calls do nothing."""
+        ...
+
+    async def end_async(
+        self, outcome: str = "ok", result: Any = ..., error: BaseException | None = None
+    ) -> None:
+        """The same, awaiting asynchronous hooks."""
+        ...
+
+
 class Codec:
     """Reads and writes one library's calls; knows nothing of spans, hooks or threads.
 
@@ -104,6 +133,18 @@ class Codec:
         del call, result
         return False
 
+    def hold(self, call: Call, result: Any, held: "Held") -> Any:
+        """Keep the operation open past this *result*, for handles that no plain stream is.
+
+        Return what the caller shall get in its place, and tell *held* when chunks come and
+        when it ends; or return None (the default) when the call is over with its result.
+        """
+        del call, result, held
+
+    def identity(self, call: Call) -> object:
+        """What makes two nested joins one call (`run_sync` passing through `run`), or None."""
+        del call
+
     def fold(self, call: Call) -> Fold:
         """A fresh fold for the stream of this *call*."""
         del call
@@ -134,6 +175,7 @@ class Codec:
         Raises:
             LookupError: nothing of that name can be reached from this *call*.
         """
+        del call
         raise LookupError(target)
 
     def error_type(self, error: BaseException) -> str | None:
