@@ -144,6 +144,7 @@ class Codec:
     def identity(self, call: Call) -> object:
         """What makes two nested joins one call (`run_sync` passing through `run`), or None."""
         del call
+        return None
 
     def fold(self, call: Call) -> Fold:
         """A fresh fold for the stream of this *call*."""
