@@ -1,0 +1,135 @@
+"""What a hook is given to look at."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Protocol
+
+from llmspell_otel.hooks.results import Branch, Modified
+from llmspell_otel.points import HookPoint
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """Who is at work: ``type`` is `agent`, `tool`, `workflow`, `stage`, `model` or your own."""
+
+    type: str
+    name: str
+
+
+class Subject(Protocol):
+    """The operation a context speaks of, as far as hooks may look at it."""
+
+    @property
+    def correlation_id(self) -> str:
+        """As `HookContext.correlation_id`."""
+        ...
+
+    @property
+    def attempts(self) -> int:
+        """As `HookContext.attempt`."""
+        ...
+
+    @property
+    def run_cost(self) -> Decimal:
+        """As `HookContext.run_cost`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One answer of one hook, as it is recorded."""
+
+    hook: str
+    point: str
+    result: str
+    reason: str = ""
+    effective: bool = True
+
+    def record(self) -> dict[str, Any]:
+        """As a plain mapping, for events."""
+        plain: dict[str, Any] = {"hook": self.hook, "point": self.point, "result": self.result}
+        if self.reason:
+            plain["reason"] = self.reason
+        if not self.effective:
+            plain["effective"] = False
+        return plain
+
+
+@dataclass(slots=True, eq=False)
+class HookContext:
+    """One moment of one operation.
+
+    ``data`` holds ``input`` (the call's arguments by name), then ``output`` or ``error``.
+    Changing it in place changes nothing: answer with `Modified` to change the call.
+    """
+
+    point: HookPoint
+    component: Component
+    data: dict[str, Any]
+    metadata: dict[str, Any] = field(default_factory=dict[str, Any])
+    operation: Subject | None = None
+    parent: "HookContext | None" = None
+    language: str = "python"
+    timestamp: int = field(default_factory=time.time_ns)
+    """Nanoseconds since the Unix epoch."""
+    decisions: list[Decision] = field(default_factory=list[Decision])
+    branches: list[Branch] = field(default_factory=list[Branch])
+
+    @property
+    def correlation_id(self) -> str:
+        """The UUID form of the trace id that hooks, events, logs and spans share."""
+        return self.operation.correlation_id if self.operation is not None else ""
+
+    @property
+    def attempt(self) -> int:
+        """How often the call was made so far, counting the one under way."""
+        return self.operation.attempts if self.operation is not None else 0
+
+    @property
+    def run_cost(self) -> Decimal:
+        """What the whole run has cost so far, in US dollars, as far as it is priced."""
+        return self.operation.run_cost if self.operation is not None else Decimal(0)
+
+    @property
+    def input(self) -> Any:
+        """The call's arguments by name."""
+        return self.data.get("input")
+
+    @property
+    def output(self) -> Any:
+        """What the call gave, once it has."""
+        return self.data.get("output")
+
+    @property
+    def error(self) -> Any:
+        """What the call raised, at an error point."""
+        return self.data.get("error")
+
+    @property
+    def agent_id(self) -> Any:
+        """The id that lifecycle points put into the metadata."""
+        return self.metadata.get("agent_id")
+
+    def apply(self, result: Modified) -> None:
+        """Take over what a hook modified: arguments are merged, everything else replaced."""
+        for key, value in result.data.items():
+            present = self.data.get(key)
+            if key == "input" and isinstance(value, Mapping) and isinstance(present, Mapping):
+                self.data["input"] = {**present, **value}
+            else:
+                self.data[key] = value
+
+    def copy(self, data: Mapping[str, Any] | None = None) -> "HookContext":
+        """A context of the same moment whose data can be changed apart from this one's."""
+        return HookContext(
+            point=self.point,
+            component=self.component,
+            data=dict(self.data if data is None else data),
+            metadata=dict(self.metadata),
+            operation=self.operation,
+            parent=self,
+            language=self.language,
+            timestamp=self.timestamp,
+        )

@@ -1,0 +1,246 @@
+"""Firing a point: its hooks are asked in order, each apart from the others' faults.
+
+The loop is written once for both worlds. Where it cannot go on before something outside
+is known (an asynchronous hook's answer, a cache's), it hands back a `Pending`; the driver
+finds out, inline or by awaiting, and calls `resume`.
+"""
+
+import inspect
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Final
+
+from llmspell_otel.errors import UnknownResultError
+from llmspell_otel.hooks.context import Decision, HookContext
+from llmspell_otel.hooks.registry import Registration, Slot
+from llmspell_otel.hooks.results import (
+    Cache,
+    Cancel,
+    Fork,
+    Modified,
+    Result,
+    Skipped,
+    result_of,
+)
+from llmspell_otel.points import Moment
+
+_logger = logging.getLogger("llmspell_otel.hooks")
+_clock = time.perf_counter_ns
+
+MAX_DEPTH: Final = 8
+"""How deep firings of one point may nest inside each other's hooks."""
+WATCHED_FIRES: Final = 32
+"""How many firings are timed hook by hook after one of several hooks was slow."""
+
+_depth: ContextVar[int] = ContextVar("llmspell_hook_depth", default=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A result that decided the moment, and the hook that gave it."""
+
+    hook: Registration
+    result: Result
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A firing that waits: for an answer of *hook*, or for what the cache holds."""
+
+    hook: Registration
+    rest: Iterator[Registration]
+    awaitable: Awaitable[Any] | None = None
+    lookup: Cache | None = None
+    started: int = 0
+
+
+Outcome = Verdict | Pending | None
+Rest = tuple[Registration, ...] | Iterator[Registration]
+Observer = Callable[[Registration, HookContext, Result | None, BaseException | None], None]
+
+
+def _unobserved(*_: object) -> None:
+    """Nobody wants to know."""
+
+
+class _Observers:
+    """Who is told of every answer but Continue; set once, by whoever publishes events."""
+
+    told: Observer = staticmethod(_unobserved)
+
+
+observers = _Observers()
+
+
+def fire(slot: Slot, context: HookContext) -> Outcome:
+    """Ask the hooks of *slot*; gives the verdict, None for "go on", or what it waits for.
+
+    Callers guard it with ``if slot.hooks:``. Raises nothing but what is no `Exception`
+    (`SystemExit`, `KeyboardInterrupt`, `CancelledError`), which passes through unchanged.
+    """
+    started = _clock()
+    hooks = slot.hooks if started < slot.retry_at else slot.compile(started)
+    if slot.depth >= MAX_DEPTH or slot.watch:
+        return _fire_carefully(slot, hooks, context)
+    slot.count()
+    slot.depth += 1
+    try:
+        for hook in hooks:
+            try:
+                answer = hook.call(context)
+            except Exception as error:
+                outcome: Outcome = _failed(hook, context, error)
+            else:
+                if answer is None:
+                    continue
+                outcome = _answered(hook, context, answer, hooks)
+            if outcome is not None:
+                break
+        else:
+            outcome = None
+    finally:
+        slot.depth -= 1
+    elapsed = _clock() - started
+    if elapsed >= slot.slow_ns:
+        _dragged(slot, hooks, elapsed)
+    return outcome
+
+
+def resume(pending: Pending, context: HookContext, answer: Any) -> Outcome:
+    """Go on with a firing whose hook has now given *answer*."""
+    _timed(pending.hook, _clock() - pending.started)
+    if answer is not None:
+        verdict = _answered(pending.hook, context, answer, pending.rest)
+        if verdict is not None:
+            return verdict
+    return _walk(pending.rest, context)
+
+
+def resume_failed(pending: Pending, context: HookContext, error: Exception) -> Outcome:
+    """Go on with a firing whose asynchronous hook failed, or overran its time."""
+    return _failed(pending.hook, context, error) or _walk(pending.rest, context)
+
+
+def resume_missed(pending: Pending, context: HookContext) -> Outcome:
+    """Go on with a firing whose key is not in the cache."""
+    return _walk(pending.rest, context)
+
+
+def _walk(rest: Iterator[Registration], context: HookContext) -> Outcome:
+    """The same loop, with every hook timed by itself."""
+    for hook in rest:
+        started = _clock()
+        try:
+            answer = hook.call(context)
+        except Exception as error:
+            outcome: Outcome = _failed(hook, context, error)
+        else:
+            elapsed = _clock() - started
+            outcome = None if answer is None else _answered(hook, context, answer, rest)
+            if not isinstance(outcome, Pending):
+                _timed(hook, elapsed)
+        if outcome is not None:
+            return outcome
+    return None
+
+
+def _fire_carefully(slot: Slot, hooks: tuple[Registration, ...], context: HookContext) -> Outcome:
+    """Fire with the true depth known, and each hook timed."""
+    depth = _depth.get()
+    if depth >= MAX_DEPTH:
+        _logger.error(
+            "hook point %s fires itself, %d levels deep: this firing asks no hook",
+            slot.point,
+            depth,
+        )
+        return None
+    slot.count()
+    slot.watch = max(0, slot.watch - 1)
+    token = _depth.set(depth + 1)
+    slot.depth += 1
+    try:
+        return _walk(iter(hooks), context)
+    finally:
+        slot.depth -= 1
+        _depth.reset(token)
+
+
+def _answered(hook: Registration, context: HookContext, answer: Any, rest: Rest) -> Outcome:
+    """Take one hook's answer that is not None."""
+    if not isinstance(answer, Result):
+        if inspect.isawaitable(answer):
+            return Pending(hook, _after(hook, rest), awaitable=answer, started=_clock())
+        try:
+            answer = result_of(answer)
+        except UnknownResultError as error:
+            return _failed(hook, context, error)
+    hook.failing = False
+    return _taken(hook, context, answer, rest)
+
+
+def _taken(hook: Registration, context: HookContext, result: Result, rest: Rest) -> Outcome:
+    kind = type(result)
+    if kind.kind == "continue":
+        return None
+    reason = result.reason if isinstance(result, (Cancel, Skipped)) else ""
+    context.decisions.append(Decision(hook.name, context.point.spelling, kind.kind, reason))
+    observers.told(hook, context, result, None)
+    if isinstance(result, Modified):
+        context.apply(result)
+    elif isinstance(result, Fork):
+        context.branches.extend(result.operations)
+    elif isinstance(result, Cache):
+        if context.point.moment is Moment.BEFORE:
+            return Pending(hook, _after(hook, rest), lookup=result)
+    elif kind.decides:
+        for missed in _after(hook, rest):
+            missed.missed += 1
+        return Verdict(hook, result)
+    return None
+
+
+def _after(hook: Registration, hooks: Rest) -> Iterator[Registration]:
+    """The hooks that come after *hook*."""
+    if isinstance(hooks, tuple):
+        return iter(hooks[hooks.index(hook) + 1 :])
+    return hooks
+
+
+def _failed(hook: Registration, context: HookContext, error: Exception) -> Verdict | None:
+    """Isolate a failing hook: count it, say so once, and fail closed if it asked to."""
+    hook.failures += 1
+    if hook.call is hook.function:
+        hook.breaker.failure(_clock())
+    if not hook.failing:
+        hook.failing = True
+        _logger.warning("hook %r failed at %s", hook.name, context.point, exc_info=error)
+    observers.told(hook, context, None, error)
+    if hook.on_failure != "cancel":
+        return None
+    result = Cancel(f"hook {hook.name!r} failed and fails closed")
+    context.decisions.append(Decision(hook.name, context.point.spelling, "cancel", result.reason))
+    return Verdict(hook, result)
+
+
+def _dragged(slot: Slot, hooks: tuple[Registration, ...], elapsed: int) -> None:
+    if len(hooks) == 1:
+        _timed(hooks[0], elapsed)
+    else:
+        # Which of them it was is not known yet: time the next firings hook by hook.
+        slot.watch = WATCHED_FIRES
+
+
+def _timed(hook: Registration, elapsed: int) -> None:
+    """Report a slow call; an overrun of the hook's own time opens its breaker at once."""
+    breaker = hook.breaker
+    if elapsed < breaker.slow_ns or hook.call is not hook.function:
+        return
+    if hook.on_failure == "cancel":
+        return  # closing an agent down because its guard is slow would be the greater harm
+    if hook.timeout is not None and elapsed > hook.timeout * 1e9:
+        breaker.trip(f"took {elapsed / 1e9:.3g} s, more than its {hook.timeout:g} s")
+    else:
+        breaker.slow(_clock(), elapsed)
