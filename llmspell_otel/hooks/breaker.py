@@ -251,6 +251,8 @@ class Breaker:
                 came back too late; None stands for whichever probe is out.
         """
         del now_ns  # a breaker that closes starts its windows afresh
+        if not self._probe:
+            return
         with self._lock:
             if not self._return(permit):
                 return
