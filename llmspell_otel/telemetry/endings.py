@@ -1,0 +1,94 @@
+"""What the end of an operation says: its outcome, its failure, its hooks' decisions."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from llmspell_otel.telemetry import names, semconv
+from llmspell_otel.telemetry.names import CacheResult, Outcome
+
+_FAILED: Final = frozenset({Outcome.ERROR, Outcome.CANCELLED})
+_UNREMARKABLE: Final = frozenset({"continue", "skipped"})
+_CACHE_RESULTS: Final = frozenset(CacheResult)
+
+MAX_HOOK_RESULTS: Final = 16
+"""Hook decisions that one span names; the log records name them all."""
+
+
+def failure(data: Mapping[str, Any]) -> str | None:
+    """The `error.type` of the operation in *data*; None if it did not fail.
+
+    A cancelled operation failed. A stream that its consumer closed or let go of did not.
+    """
+    error = data.get("error")
+    outcome = data.get("outcome")
+    if outcome not in _FAILED and (error is None or outcome is not None):
+        return None
+    named = error.get("type") if isinstance(error, Mapping) else None
+    if named:
+        return str(named)
+    return Outcome.CANCELLED.value if outcome == Outcome.CANCELLED else semconv.ERROR_TYPE_OTHER
+
+
+def error_message(data: Mapping[str, Any]) -> str | None:
+    """The error's text, which the event holds only while content capture is on."""
+    error = data.get("error")
+    message = error.get("message") if isinstance(error, Mapping) else None
+    return str(message) if message else None
+
+
+def decisions(data: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """What hooks answered during the operation in *data*, in order."""
+    given = data.get("decisions")
+    if isinstance(given, Sequence):
+        yield from (decision for decision in given if isinstance(decision, Mapping))
+
+
+def closing_attributes(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes that only the end of an operation gives it, beside its own."""
+    closing: dict[str, Any] = {}
+    if (error_type := failure(data)) is not None:
+        closing[semconv.ERROR_TYPE] = error_type
+    outcome = data.get("outcome", Outcome.OK)
+    if outcome not in {Outcome.OK, Outcome.ERROR}:
+        closing[names.OPERATION_OUTCOME] = str(outcome)
+    if (attempts := data.get("attempts")) and attempts > 1:
+        closing[names.RETRY_COUNT] = attempts - 1
+    if chunks := data.get("chunks"):
+        closing |= _streamed(chunks)
+    if data.get("decisions"):
+        closing |= _decided(data)
+    return closing
+
+
+def cache_result(decision: Mapping[str, Any]) -> str | None:
+    """What a response cache answered in *decision*: `hit`, `miss`, …; None if it was not asked."""
+    attributes = decision.get("attributes") or {}
+    if named := attributes.get(names.CACHE_RESULT):
+        return str(named)
+    reason = decision.get("reason")
+    is_cache = decision.get("result") == "cache" and isinstance(reason, str)
+    return reason if is_cache and reason in _CACHE_RESULTS else None
+
+
+def _streamed(chunks: Mapping[str, Any]) -> dict[str, Any]:
+    first = chunks.get("first")
+    return {} if first is None else {semconv.RESPONSE_TIME_TO_FIRST_CHUNK: float(first)}
+
+
+def _decided(data: Mapping[str, Any]) -> dict[str, Any]:
+    notable = [each for each in decisions(data) if each.get("result") not in _UNREMARKABLE]
+    if not notable:
+        return {}
+    last = notable[-1]
+    decided: dict[str, Any] = {
+        names.HOOK_NAME: last.get("hook"),
+        names.HOOK_POINT: last.get("point"),
+        names.HOOK_RESULT: last.get("result"),
+        names.HOOK_RESULTS: [
+            f"{each.get('hook')}: {each.get('result')}" for each in notable[:MAX_HOOK_RESULTS]
+        ],
+    }
+    for each in notable:
+        if result := cache_result(each):
+            decided[names.CACHE_RESULT] = result
+    return {key: value for key, value in decided.items() if value is not None}

@@ -1,0 +1,104 @@
+"""Trace and span ids: chosen by the operation, imposed on the span, kept in a `traceparent`."""
+
+import random
+import threading
+from typing import Any, Final, NamedTuple, Protocol
+
+_TRACEPARENT_LENGTH: Final = 55
+
+
+class Ids(NamedTuple):
+    """What a `traceparent` says."""
+
+    trace: int
+    span: int
+    flags: int
+
+
+class IdGenerator(Protocol):
+    """The part of an SDK's id generator that this package calls."""
+
+    def generate_trace_id(self) -> int:
+        """A 128-bit trace id that is not zero."""
+        ...
+
+    def generate_span_id(self) -> int:
+        """A 64-bit span id that is not zero."""
+        ...
+
+
+def parse(traceparent: Any) -> Ids | None:
+    """The ids in *traceparent* (`00-<trace id>-<span id>-<flags>`), None if it is not one."""
+    if not isinstance(traceparent, str) or len(traceparent) < _TRACEPARENT_LENGTH:
+        return None
+    try:
+        ids = Ids(
+            int(traceparent[3:35], 16),
+            int(traceparent[36:52], 16),
+            int(traceparent[53:55], 16),
+        )
+    except ValueError:
+        return None
+    return ids if ids.trace and ids.span else None
+
+
+class RandomIds:
+    """Random ids, where no SDK says how to make them."""
+
+    def generate_trace_id(self) -> int:
+        """A random trace id."""
+        return random.getrandbits(128) or 1
+
+    def generate_span_id(self) -> int:
+        """A random span id."""
+        return random.getrandbits(64) or 1
+
+
+class ImposedIds:
+    """Hands out, on one thread and once, the ids of the operation that starts there.
+
+    It takes the place of the id generator of our own scope's tracer only, and leaves every
+    other request to the generator that was there.
+    """
+
+    def __init__(self, original: IdGenerator) -> None:
+        self.original = original
+        self._next = threading.local()
+
+    def impose(self, ids: Ids) -> None:
+        """Let the next span that starts on this thread have *ids*."""
+        self._next.ids = ids
+
+    def clear(self) -> None:
+        """Impose nothing on this thread any more."""
+        self._next.ids = None
+
+    def generate_trace_id(self) -> int:
+        """The imposed trace id, else one of the original generator's."""
+        ids: Ids | None = getattr(self._next, "ids", None)
+        return self.original.generate_trace_id() if ids is None else ids.trace
+
+    def generate_span_id(self) -> int:
+        """The imposed span id, once; else one of the original generator's."""
+        ids: Ids | None = getattr(self._next, "ids", None)
+        if ids is None:
+            return self.original.generate_span_id()
+        self._next.ids = None
+        return ids.span
+
+    def is_trace_id_random(self) -> bool:
+        """What the original generator says of its trace ids."""
+        said = getattr(self.original, "is_trace_id_random", None)
+        return bool(said()) if callable(said) else False
+
+
+def impose_on(tracer: Any) -> ImposedIds | None:
+    """Make *tracer* take the ids we choose; None if it is a tracer that cannot."""
+    generator = getattr(tracer, "id_generator", None)
+    if isinstance(generator, ImposedIds):
+        return generator
+    if generator is None or not callable(getattr(generator, "generate_span_id", None)):
+        return None
+    imposed = ImposedIds(generator)
+    tracer.id_generator = imposed
+    return imposed

@@ -1,0 +1,313 @@
+"""Events become spans: started and ended inline, because they carry context."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, Protocol
+
+from opentelemetry import context as context_api
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import (
+    Link,
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    StatusCode,
+    TraceFlags,
+    Tracer,
+    TracerProvider,
+    TraceState,
+    get_current_span,
+    set_span_in_context,
+)
+
+from llmspell_otel.telemetry import ids, names, processors, semconv
+from llmspell_otel.telemetry.capture import CaptureMode, bounded, capture_mode
+from llmspell_otel.telemetry.endings import closing_attributes, error_message
+from llmspell_otel.telemetry.guard import Guard
+from llmspell_otel.telemetry.shape import attributes_of, span_kind, span_name
+from llmspell_otel.telemetry.values import MAX_ATTRIBUTES, clean
+
+_API: Final = "opentelemetry.trace"
+_STARTED: Final = "_started"
+
+
+class OperationEvent(Protocol):
+    """What telemetry reads of an event; `UniversalEvent` has it."""
+
+    @property
+    def event_type(self) -> str:
+        """`{kind}:execution_started` and so on."""
+        ...
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """The facts of the operation."""
+        ...
+
+    @property
+    def timestamp(self) -> int:
+        """Nanoseconds since the epoch."""
+        ...
+
+    @property
+    def traceparent(self) -> str | None:
+        """W3C `00-<trace id>-<span id of this operation>-<flags>`."""
+        ...
+
+    @property
+    def tracestate(self) -> str | None:
+        """W3C `tracestate`, if there is one."""
+        ...
+
+
+class _Open:
+    """A span between its start and its end, and the ids it goes by."""
+
+    __slots__ = ("attributes", "keys", "span")
+
+    def __init__(self, span: Span, attributes: Mapping[str, Any], keys: tuple[str, ...]) -> None:
+        self.span = span
+        self.attributes = attributes
+        self.keys = keys
+
+
+class SpanBridge:
+    """Makes one span of the two events of each operation.
+
+    A function of the events alone: the same events, replayed over a fresh provider, give the
+    same spans with the same ids and times. No method raises into its caller, whatever the SDK
+    or a user's span processor does.
+
+    Args:
+        tracer_provider: where spans go; by default the global provider, as soon as there is one.
+        version: the version of the instrumentation scope.
+        capture: whether spans carry content; by default what the environment says.
+    """
+
+    def __init__(
+        self,
+        tracer_provider: TracerProvider | None = None,
+        *,
+        version: str | None = None,
+        capture: CaptureMode | None = None,
+    ) -> None:
+        self.guard = Guard()
+        self.capture = capture_mode() if capture is None else capture
+        self._provider = tracer_provider
+        self._version = version
+        self._tracer: Tracer | None = None
+        self._recording = False
+        self._imposed: ids.ImposedIds | None = None
+        self._ids: ids.IdGenerator = ids.RandomIds()
+        self._open: dict[str, _Open] = {}
+        self.unmatched = 0
+        """Ends whose start was never seen."""
+
+    @property
+    def active(self) -> bool:
+        """Whether spans go anywhere: true from the moment that a real provider is there."""
+        return self._recording if self._tracer is not None else self._find_tracer()
+
+    @property
+    def open(self) -> int:
+        """How many spans have started and not ended."""
+        return len({id(opened) for opened in list(self._open.values())})
+
+    def new_trace_id(self) -> int:
+        """A trace id of the provider's own making (random without a provider); not zero."""
+        return self._new_id("generate_trace_id")
+
+    def new_span_id(self) -> int:
+        """A span id of the provider's own making (random without a provider); not zero."""
+        return self._new_id("generate_span_id")
+
+    def start(self, event: OperationEvent) -> Context:
+        """Start the span of a `…_started` *event*.
+
+        Its parent is the current span. Where the event names another (a replay, a branch that
+        began elsewhere), it is that one.
+
+        Returns:
+            The current context with the new span in it, not attached. Read the ids from there:
+            a provider that takes no ids from outside has given the span others. While not
+            `active` it is the current context itself.
+        """
+        current = context_api.get_current()
+        if not self.active or (tracer := self._tracer) is None:
+            return current
+        try:
+            return self._start(tracer, event, current)
+        except Exception as error:
+            self.guard.report("starting a span", error)
+            return current
+
+    def end(self, event: OperationEvent) -> None:
+        """End the span that *event* (`…_complete` or `…_error`) tells the end of, once."""
+        opened = self._take(event.data.get("operation"))
+        if opened is None or not opened.span.is_recording():
+            return
+        try:
+            self._finish(opened, event.data)
+        except Exception as error:
+            self.guard.report("describing the end of a span", error)
+        self._close(opened.span, event)
+
+    def replay(self, events: Iterable[OperationEvent]) -> None:
+        """Make the spans of recorded *events*, in an empty context and in their order.
+
+        Operations whose end was not recorded end as `abandoned`, when the last event happened.
+        """
+        token = context_api.attach(Context())
+        last = 0
+        try:
+            for event in events:
+                last = max(last, event.timestamp)
+                (self.start if event.event_type.endswith(_STARTED) else self.end)(event)
+        finally:
+            context_api.detach(token)
+        self.abandon(last)
+
+    def abandon(self, timestamp: int) -> None:
+        """End every span that is still open, at *timestamp* (ns), with that outcome."""
+        for operation in list(self._open):
+            opened = self._open.get(operation)
+            if opened is not None and self._take(operation) is not None:
+                self._give_up(opened.span, timestamp)
+
+    def _give_up(self, span: Span, timestamp: int) -> None:
+        try:
+            span.set_attribute(names.OPERATION_OUTCOME, names.Outcome.ABANDONED.value)
+            span.end(max(timestamp, getattr(span, "start_time", None) or 0))
+        except Exception as error:
+            self.guard.report("abandoning a span", error)
+
+    def _find_tracer(self) -> bool:
+        provider = self._provider or trace.get_tracer_provider()
+        if type(provider).__module__.startswith(_API):
+            return False
+        try:
+            tracer = provider.get_tracer(names.SCOPE, self._version, semconv.SCHEMA_URL)
+            # A disabled SDK hands out the API's own tracer, which records nothing.
+            self._recording = not type(tracer).__module__.startswith(_API)
+            self._imposed = ids.impose_on(tracer)
+            self._ids = self._imposed.original if self._imposed is not None else self._ids
+            processors.shield(tracer, self.guard)
+            self._tracer = tracer
+        except Exception as error:
+            self.guard.report("asking for a tracer", error)
+            return False
+        return self._recording
+
+    def _new_id(self, method: str) -> int:
+        if self.active:
+            try:
+                return int(getattr(self._ids, method)())
+            except Exception as error:
+                self.guard.report(method, error)
+        return int(getattr(ids.RandomIds(), method)())
+
+    def _start(self, tracer: Tracer, event: OperationEvent, current: Context) -> Context:
+        data = event.data
+        chosen = ids.parse(event.traceparent)
+        parent = self._parent(event, chosen, current)
+        attributes = clean(attributes_of(data))
+        if self._imposed is not None and chosen is not None:
+            self._imposed.impose(chosen)
+        try:
+            span = self._span(tracer, attributes, parent, event)
+        finally:
+            if self._imposed is not None:
+                self._imposed.clear()
+        self._remember(data.get("operation"), span, attributes)
+        return set_span_in_context(span, parent)
+
+    @staticmethod
+    def _span(
+        tracer: Tracer, attributes: dict[str, Any], parent: Context, event: OperationEvent
+    ) -> Span:
+        return tracer.start_span(
+            span_name(attributes),
+            parent,
+            span_kind(attributes),
+            attributes,
+            _links(event.data.get("links")),
+            event.data.get("start_time") or event.timestamp,
+            record_exception=False,
+            set_status_on_exception=False,
+        )
+
+    def _remember(self, operation: Any, span: Span, attributes: Mapping[str, Any]) -> None:
+        # A provider that chose an id of its own leaves the operation going by either.
+        true = format(span.get_span_context().span_id, "016x")
+        given = operation if isinstance(operation, str) else true
+        opened = _Open(span, attributes, (given,) if given == true else (given, true))
+        for key in opened.keys:
+            self._open[key] = opened
+
+    def _take(self, operation: Any) -> _Open | None:
+        opened = self._open.pop(operation, None)
+        if opened is None:
+            self.unmatched += self.active
+            return None
+        for key in opened.keys:
+            self._open.pop(key, None)
+        return opened
+
+    def _finish(self, opened: _Open, data: Mapping[str, Any]) -> None:
+        closing = closing_attributes(data)
+        started = opened.attributes
+        attributes = attributes_of(data)
+        if self.capture.on_span and (content := data.get("content")):
+            attributes |= bounded(content)
+        closing |= {
+            key: value
+            for key, value in attributes.items()
+            if key not in started or started[key] != value
+        }
+        opened.span.set_attributes(clean(_fitting(closing, MAX_ATTRIBUTES - len(started))))
+        if semconv.ERROR_TYPE in closing:
+            opened.span.set_status(
+                StatusCode.ERROR, error_message(data) if self.capture.on else None
+            )
+
+    def _close(self, span: Span, event: OperationEvent) -> None:
+        try:
+            span.end(event.data.get("end_time") or event.timestamp)
+        except Exception as error:
+            self.guard.report("ending a span", error)
+
+    def _parent(self, event: OperationEvent, chosen: ids.Ids | None, current: Context) -> Context:
+        named = event.data.get("parent")
+        if named is None or chosen is None:
+            return current
+        live = get_current_span(current).get_span_context()
+        span_id = int(named, 16)
+        if live.span_id == span_id:
+            return current
+        if (opened := self._open.get(named)) is not None:
+            return set_span_in_context(opened.span, current)
+        elsewhere = SpanContext(
+            chosen.trace,
+            span_id,
+            is_remote=False,
+            trace_flags=TraceFlags(chosen.flags),
+            trace_state=TraceState.from_header([event.tracestate] if event.tracestate else []),
+        )
+        return set_span_in_context(NonRecordingSpan(elsewhere), current)
+
+
+def _fitting(attributes: dict[str, Any], room: int) -> dict[str, Any]:
+    if len(attributes) <= room:
+        return attributes
+    return dict(list(attributes.items())[: max(0, room)])
+
+
+def _links(traceparents: Any) -> tuple[Link, ...]:
+    if not traceparents:
+        return ()
+    linked = (ids.parse(each) for each in traceparents)
+    return tuple(
+        Link(SpanContext(each.trace, each.span, is_remote=True, trace_flags=TraceFlags(each.flags)))
+        for each in linked
+        if each is not None
+    )

@@ -1,0 +1,97 @@
+"""Attribute values: what OpenTelemetry takes as it is, and what has to be made fit."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from opentelemetry.util.types import AnyValue
+
+_PLAIN: Final = frozenset({str, bool, int, float})
+_INT64: Final = 2**63
+
+MAX_ATTRIBUTES: Final = 120
+"""Attributes of one span. The SDK holds 128 and drops the oldest, the most telling ones, first."""
+
+
+def clean(attributes: Mapping[str, Any]) -> dict[str, AnyValue]:
+    """*attributes* with every value one that an exporter can carry.
+
+    None is left out; a value of a foreign type becomes its text, and an integer that no
+    64 bits hold does too. Keys that are not strings are left out.
+    """
+    plain = _PLAIN
+    return {
+        key: value if type(value) in plain and type(value) is not int else _fit(value)
+        for key, value in attributes.items()
+        if value is not None and type(key) is str
+    }
+
+
+Primitive = str | bool | int | float
+"""What a metric attribute may be."""
+
+
+def plain(attributes: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Primitive]:
+    """Those of *attributes* that are named in *keys* and are primitives: fit for a metric.
+
+    A metric with a list or a map among its attributes makes a series per value.
+    """
+    primitives = _PLAIN
+    return {
+        key: value
+        for key in keys
+        if (value := attributes.get(key)) is not None and type(value) in primitives
+    }
+
+
+def whole(value: Any) -> int | None:
+    """*value* if it is a count (an integer, not negative), else None."""
+    if type(value) is int and value >= 0:
+        return value
+    if type(value) is float and value >= 0 and value.is_integer():
+        return int(value)
+    return None
+
+
+def _fit(value: Any) -> AnyValue:
+    if type(value) is int:
+        return value if -_INT64 <= value < _INT64 else str(value)
+    return _FITTING.get(type(value), _other)(value)
+
+
+def _sequence(value: Sequence[Any]) -> AnyValue:
+    return [None if item is None else _item(item) for item in value]
+
+
+def _mapping(value: Mapping[Any, Any]) -> AnyValue:
+    return {str(key): None if item is None else _item(item) for key, item in value.items()}
+
+
+def _item(value: Any) -> AnyValue:
+    return value if type(value) is str else _fit(value)
+
+
+def _other(value: Any) -> AnyValue:
+    # Enumerations are strings and numbers too; exporters want the bare ones.
+    for kind in (bool, str, int, float):
+        if isinstance(value, kind):
+            return _fit(kind(value))
+    if isinstance(value, Mapping):
+        return _mapping(value)
+    if isinstance(value, (set, frozenset, list, tuple)):
+        return _sequence(tuple(value))
+    return str(value)
+
+
+def _same(value: AnyValue) -> AnyValue:
+    return value
+
+
+_FITTING: Final[Mapping[type, Callable[[Any], AnyValue]]] = {
+    str: _same,
+    bool: _same,
+    float: _same,
+    bytes: _same,
+    list: _sequence,
+    tuple: _sequence,
+    dict: _mapping,
+}
