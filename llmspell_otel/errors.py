@@ -8,10 +8,13 @@
         * UnknownResultError
         * PolicyError
     * PatternError           an event pattern does not parse (`llmspell_otel.events`)
+    * EventError             an event or a subscription is not usable as given
     * SettingsError          a setting is wrong
 """
 
 from typing import Any
+
+_SHOWN = 80  # characters of somebody's text that a message quotes
 
 
 class LlmspellError(Exception):
@@ -78,6 +81,34 @@ class PolicyError(HookError):
     def __init__(self, path: str, problem: str) -> None:
         super().__init__(f"policy {path!r} was not loaded: {problem}")
         self.path = path
+
+
+class PatternError(LlmspellError, ValueError):
+    """An event pattern does not follow the grammar."""
+
+    def __init__(self, pattern: str, position: int, problem: str, mend: str) -> None:
+        shown = pattern if len(pattern) <= _SHOWN else f"{pattern[:_SHOWN]}…"
+        super().__init__(f"event pattern {shown!r}, position {position}: {problem}; {mend}")
+        self.pattern = pattern
+        self.position = position
+        self.problem = problem
+        self.mend = mend
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.pattern, self.position, self.problem, self.mend)
+
+
+class EventError(LlmspellError, ValueError):
+    """An event, or an option of a subscription, is not usable as given."""
+
+    def __init__(self, what: str, problem: str, mend: str) -> None:
+        super().__init__(f"{what} {problem}; {mend}")
+        self.what = what
+        self.problem = problem
+        self.mend = mend
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.what, self.problem, self.mend)
 
 
 class SettingsError(LlmspellError, ValueError):

@@ -1,1 +1,23 @@
 """Events: what happened, once, in order, to whoever asked."""
+
+from llmspell_otel.errors import EventError, PatternError
+from llmspell_otel.events.api import Event, default_bus
+from llmspell_otel.events.bus import EventBus
+from llmspell_otel.events.event import Metadata, UniversalEvent, make
+from llmspell_otel.events.router import Pattern
+from llmspell_otel.events.subscription import DeadLetter, Stats, Subscription
+
+__all__ = [
+    "DeadLetter",
+    "Event",
+    "EventBus",
+    "EventError",
+    "Metadata",
+    "Pattern",
+    "PatternError",
+    "Stats",
+    "Subscription",
+    "UniversalEvent",
+    "default_bus",
+    "make",
+]

@@ -1,0 +1,97 @@
+"""Any Python value as a plain, bounded JSON value."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+MAX_DEPTH = 64
+MAX_BYTES = 1_048_576
+_NODE = 8  # bytes that a value is taken to cost beside its text
+_TOO_DEEP, _CYCLE, _TOO_LARGE = "<too deep>", "<cycle>", "<truncated>"
+
+
+def plain(value: object, limit: int = MAX_BYTES) -> Any:
+    """Copy *value* as JSON types, cut with a marker where it is too deep, cyclic or too large.
+
+    A foreign object becomes a marker with the name of its type; none of its methods is called.
+    """
+    return _Copy(limit).value(value, MAX_DEPTH)
+
+
+def marker(value: object) -> str:
+    """What stands for a value that JSON cannot hold; its own text might be hostile or secret."""
+    return f"<unserializable: {type(value).__name__}>"
+
+
+class _Copy:
+    """One copy under way, with the bytes that it may still use."""
+
+    def __init__(self, limit: int) -> None:
+        self._left = limit
+        self._above: set[int] = set()
+
+    def value(self, value: object, depth: int) -> Any:
+        """The copy of *value*, at most *depth* levels deep."""
+        self._left -= _NODE
+        if self._left <= 0:
+            return _TOO_LARGE
+        if isinstance(value, str):
+            return self._text(value)
+        if isinstance(value, dict | list | tuple | set | frozenset):
+            return self._container(value, depth)
+        return _scalar(value)
+
+    def _text(self, text: str) -> str:
+        room, self._left = self._left, self._left - len(text)
+        return text if len(text) <= room else f"{text[:room]}{_TOO_LARGE}"
+
+    def _container(self, value: dict[Any, Any] | Iterable[Any], depth: int) -> Any:
+        if id(value) in self._above:
+            return _CYCLE
+        if depth == 0:
+            return _TOO_DEEP
+        self._above.add(id(value))
+        try:
+            if isinstance(value, dict):
+                return self._members(value, depth)
+            return self._items(value, depth)
+        finally:
+            self._above.discard(id(value))
+
+    def _members(self, value: dict[Any, Any], depth: int) -> dict[str, Any]:
+        copied: dict[str, Any] = {}
+        for key, member in value.items():
+            if self._left <= 0:
+                copied[_TOO_LARGE] = True
+                break
+            copied[self._key(key)] = self.value(member, depth - 1)
+        return copied
+
+    def _items(self, value: Iterable[Any], depth: int) -> list[Any]:
+        copied: list[Any] = []
+        for item in value:
+            if self._left <= 0:
+                copied.append(_TOO_LARGE)
+                break
+            copied.append(self.value(item, depth - 1))
+        return copied
+
+    def _key(self, key: object) -> str:
+        if isinstance(key, str):
+            return self._text(key)
+        return self._text(str(key)) if isinstance(key, int | float) else marker(key)
+
+
+def _scalar(value: object) -> Any:
+    """A number, a truth value or None as it is; a date, decimal or UUID as its text."""
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    try:
+        known = msgspec.to_builtins(value, enc_hook=marker)
+    except Exception:
+        return marker(value)
+    return known if isinstance(known, str | int | float) else marker(value)
