@@ -10,8 +10,11 @@ EXTRAS := .[console,cost,prometheus,testing,openai,openai-agents]
 STAMP := $(VENV)/.installed
 LEGACY := .venv-openai2
 LEGACY_STAMP := $(LEGACY)/.installed
+# The tests of deploy/ drive a real collector, Jaeger and Prometheus, built by Go.
+GO_MINOR := $(shell go env GOVERSION 2>/dev/null | sed -nE 's/^go1\.([0-9]+).*/\1/p')
+DEPLOY_TESTS := $(if $(shell [ "$(GO_MINOR)" -ge 25 ] 2>/dev/null && echo yes),test-deploy,test-deploy-missing)
 
-.PHONY: help demo test test-core test-legacy lint fmt types benchmark clean
+.PHONY: help demo binaries dashboards test test-core test-legacy test-deploy test-deploy-missing lint fmt types benchmark clean
 
 help: ## Show what can be made.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -23,7 +26,7 @@ $(BIN)/uv:
 
 $(STAMP): pyproject.toml .ci/constraints.txt | $(BIN)/uv
 	@echo "installing llmspell-otel and its tools into $(VENV)"
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints .ci/constraints.txt --group dev -e '$(EXTRAS)'
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints .ci/constraints.txt --group dev --group deploy -e '$(EXTRAS)'
 	@touch $@
 
 # OpenAI's SDK lives in two major versions; the adapter is tested on both.
@@ -37,10 +40,22 @@ $(LEGACY_STAMP): pyproject.toml .ci/constraints-openai2.txt | $(BIN)/uv
 demo: $(STAMP) ## Run the support desk: an unmodified agent, seen and steered.
 	@$(BIN)/python -m docs.examples.support_desk.demo
 
-test: test-core test-legacy ## Run every test.
+binaries: $(STAMP) ## Build the real collector, Jaeger and Prometheus, once (Go >= 1.25).
+	@$(BIN)/python -m deploy.build
+
+dashboards: $(STAMP) ## Write Grafana's dashboards anew from deploy/grafana/dashboards.
+	@$(BIN)/python -m deploy.grafana
+
+test: test-core test-legacy $(DEPLOY_TESTS) ## Run every test.
 
 test-core: $(STAMP)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --ignore=tests/deploy
+
+test-deploy: binaries ## Run the tests that need those servers.
+	@$(BIN)/python -m pytest tests/deploy
+
+test-deploy-missing: test-core test-legacy
+	@echo "NOT RUN: tests/deploy, which drive a real collector, Jaeger and Prometheus. With Go 1.25 or newer: make test-deploy"
 
 test-legacy: $(LEGACY_STAMP)
 	@$(LEGACY)/bin/python -m pytest -p no:randomly tests/instrumentation/openai

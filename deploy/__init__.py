@@ -1,0 +1,1 @@
+"""What a user deploys: collector, Jaeger, Prometheus and Grafana, wired for agents."""
