@@ -1,0 +1,156 @@
+"""Patching a library's functions, now or when it is imported, and exactly undoing it."""
+
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from importlib.machinery import PathFinder
+from threading import RLock
+from typing import Any
+
+import wrapt
+
+from llmspell_instrumentation.joinpoint import Adapter, JoinPoint, installed, shape_of
+from llmspell_instrumentation.wrapper import Wrapper
+from llmspell_otel.operations.call import Call
+
+_logger = logging.getLogger(__name__)
+
+
+class _Advice:
+    """Sends calls through the engine, until it is switched off."""
+
+    __slots__ = ("_aspect", "_through", "live")
+
+    def __init__(self, point: JoinPoint, original: Any) -> None:
+        from llmspell_otel.operations import Aspect  # type: ignore[attr-defined,unused-ignore]
+
+        self._aspect = Aspect(
+            kind=point.kind, codec=point.codec, shape=point.shape or shape_of(original)
+        )
+        self._through = point.through
+        # Bound methods that the host took while attached outlive the attachment.
+        self.live = True
+
+    def __call__(
+        self,
+        wrapped: Callable[..., Any],
+        instance: Any,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> Any:
+        if not self.live:
+            return wrapped(*args, **kwargs)
+        return self._through(self._aspect, Call(wrapped, instance, args, kwargs))
+
+
+def weave(point: JoinPoint) -> Callable[[], None]:
+    """Wrap the function at *point*; the returned callable puts the original back.
+
+    Raises:
+        LookupError: this version of the library has no such function.
+    """
+    owner, name, original = point.resolve()
+    if isinstance(original, Wrapper):
+        return lambda: None
+    inherited = name not in vars(owner)
+    advice = _Advice(point, original)
+    wrapper = Wrapper(original, advice)
+    setattr(owner, name, wrapper)
+
+    def restore() -> None:
+        advice.live = False
+        if vars(owner).get(name) is not wrapper:
+            return  # Somebody wrapped our wrapper: it stays in place, and only passes through.
+        if inherited:
+            delattr(owner, name)
+        else:
+            setattr(owner, name, original)
+
+    return restore
+
+
+class Attachment:
+    """One adapter, woven into its library as far as the library has been imported."""
+
+    def __init__(self, adapter: Adapter) -> None:
+        self.adapter = adapter
+        self.version = installed(adapter.requires)
+        self.found: list[str] = []
+        self.missing: list[str] = []
+        self._waiting: set[str] = set()
+        self._undo = ExitStack()
+        self._open = True
+        self._lock = RLock()
+
+    @property
+    def pending(self) -> list[str]:
+        """The join points whose modules the host has not imported yet."""
+        points = self.adapter.expected
+        return [point.target for point in points if point.module in self._waiting]
+
+    def attach(self) -> "Attachment":
+        """Patch what is imported, and wait for the import of the rest."""
+        by_module: dict[str, list[JoinPoint]] = {}
+        for point in self.adapter.expected:
+            by_module.setdefault(point.module, []).append(point)
+        for module, points in by_module.items():
+            if module in sys.modules or _exists(module):
+                self._waiting.add(module)
+                wrapt.register_post_import_hook(self._on_import(module, points), module)
+            else:
+                for point in points:
+                    self._report_missing(point)
+        return self
+
+    def close(self) -> None:
+        """Put every original back; modules imported from now on stay as they are."""
+        with self._lock:
+            self._open = False
+            self._waiting.clear()
+            self._undo.close()
+
+    def _on_import(self, module: str, points: list[JoinPoint]) -> Callable[[Any], None]:
+        def patch(_: Any) -> None:
+            with self._lock:
+                self._waiting.discard(module)
+                for point in points if self._open else ():
+                    self._weave(point)
+
+        return patch
+
+    def _weave(self, point: JoinPoint) -> None:
+        try:
+            self._undo.callback(weave(point))
+            self.found.append(point.target)
+        except LookupError:
+            self._report_missing(point)
+        except Exception:
+            # This runs inside the host's import statement.
+            _logger.exception("llmspell: %s could not be wrapped", point.target)
+            self.missing.append(point.target)
+
+    def _report_missing(self, point: JoinPoint) -> None:
+        self.missing.append(point.target)
+        _logger.warning(
+            "llmspell: %s %s has no %s; its calls will not be seen. The adapter was made for %s",
+            self.adapter.name,
+            self.version,
+            point.target,
+            self.adapter.requires,
+        )
+
+
+def _exists(module: str) -> bool:
+    """Whether *module* can be found, without importing it or its parents."""
+    path: list[str] | None = None
+    parts = module.split(".")
+    for depth in range(1, len(parts) + 1):
+        try:
+            spec = PathFinder.find_spec(".".join(parts[:depth]), path)
+        except (ImportError, ValueError):
+            return False
+        if spec is None:
+            return False
+        path = list(spec.submodule_search_locations or ())
+    return True
