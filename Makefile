@@ -58,7 +58,7 @@ test-deploy-missing: test-core test-legacy
 	@echo "NOT RUN: tests/deploy, which drive a real collector, Jaeger and Prometheus. With Go 1.25 or newer: make test-deploy"
 
 test-legacy: $(LEGACY_STAMP)
-	@$(LEGACY)/bin/python -m pytest -p no:randomly tests/instrumentation/openai
+	@$(LEGACY)/bin/python -m pytest -p no:randomly tests/instrumentation/openai tests/testing
 
 lint: $(STAMP) ## Lint, format check, types, layers.
 	@$(BIN)/ruff check .

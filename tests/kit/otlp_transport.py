@@ -194,7 +194,7 @@ class GrpcListener(grpc.GenericRpcHandler):
         if self._server is None:
             pool = ThreadPoolExecutor(8, "otlp-grpc")
             self._stopping = Event()
-            self._server = grpc.server(pool, handlers=(self,))
+            self._server = grpc.server(pool, handlers=[self])
             self._server.add_insecure_port(f"127.0.0.1:{self.port}")
             self._server.start()
             self._pool = pool
