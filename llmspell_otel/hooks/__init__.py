@@ -1,1 +1,46 @@
 """Hooks: look at a moment of a call and say what should happen next."""
+
+from llmspell_otel.hooks.api import Hook
+from llmspell_otel.hooks.context import Component, Decision, HookContext
+from llmspell_otel.hooks.registry import PRIORITIES, HookOptions, Registration, Registry
+from llmspell_otel.hooks.results import (
+    CONTINUE,
+    Cache,
+    Cancel,
+    Continue,
+    Fork,
+    Modified,
+    Redirect,
+    Replace,
+    Result,
+    Retry,
+    Skipped,
+    result_of,
+)
+from llmspell_otel.hooks.store import MISSING, MemoryStore, Store
+
+__all__ = [
+    "CONTINUE",
+    "MISSING",
+    "PRIORITIES",
+    "Cache",
+    "Cancel",
+    "Component",
+    "Continue",
+    "Decision",
+    "Fork",
+    "Hook",
+    "HookContext",
+    "HookOptions",
+    "MemoryStore",
+    "Modified",
+    "Redirect",
+    "Registration",
+    "Registry",
+    "Replace",
+    "Result",
+    "Retry",
+    "Skipped",
+    "Store",
+    "result_of",
+]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Protocol
 
-from llmspell_otel.hooks.results import Branch, Modified
+from llmspell_otel.hooks.results import Branch, Cache, Modified
 from llmspell_otel.points import HookPoint
 
 
@@ -76,6 +76,7 @@ class HookContext:
     """Nanoseconds since the Unix epoch."""
     decisions: list[Decision] = field(default_factory=list[Decision])
     branches: list[Branch] = field(default_factory=list[Branch])
+    to_store: list[Cache] = field(default_factory=list[Cache])
 
     @property
     def correlation_id(self) -> str:

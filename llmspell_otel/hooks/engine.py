@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from llmspell_otel.errors import UnknownResultError
+from llmspell_otel.guard import guard
+from llmspell_otel.hooks.conditions import conditions
 from llmspell_otel.hooks.context import Decision, HookContext
 from llmspell_otel.hooks.registry import Registration, Slot
 from llmspell_otel.hooks.results import (
@@ -22,9 +24,12 @@ from llmspell_otel.hooks.results import (
     Fork,
     Modified,
     Result,
+    Retry,
     Skipped,
     result_of,
 )
+from llmspell_otel.hooks.store import MISSING
+from llmspell_otel.hooks.waiting import bounded, engine_loop
 from llmspell_otel.points import Moment
 
 _logger = logging.getLogger("llmspell_otel.hooks")
@@ -55,6 +60,30 @@ class Pending:
     awaitable: Awaitable[Any] | None = None
     lookup: Cache | None = None
     started: int = 0
+
+    def perform(self) -> Any:
+        """Find out, blocking the caller's thread.
+
+        Raises:
+            Exception: the asynchronous hook's own, or `HookTimeoutError`.
+        """
+        if self.awaitable is not None:
+            return engine_loop.wait(self.awaitable, self.hook.timeout or conditions.timeout)
+        try:
+            return conditions.store.get(self.lookup.key) if self.lookup else MISSING
+        except Exception as error:
+            guard.report("reading the cache", error)
+            return MISSING
+
+    async def perform_async(self) -> Any:
+        """The same, awaiting."""
+        if self.awaitable is not None:
+            return await bounded(self.awaitable, self.hook.timeout or conditions.timeout)
+        try:
+            return await conditions.store.get_async(self.lookup.key) if self.lookup else MISSING
+        except Exception as error:
+            guard.report("reading the cache", error)
+            return MISSING
 
 
 Outcome = Verdict | Pending | None
@@ -185,7 +214,9 @@ def _taken(hook: Registration, context: HookContext, result: Result, rest: Rest)
     kind = type(result)
     if kind.kind == "continue":
         return None
-    reason = result.reason if isinstance(result, (Cancel, Skipped)) else ""
+    if isinstance(result, Cache) and context.point.moment is Moment.BEFORE:
+        return Pending(hook, _after(hook, rest), lookup=result)
+    reason = result.reason if isinstance(result, (Cancel, Skipped, Retry)) else ""
     context.decisions.append(Decision(hook.name, context.point.spelling, kind.kind, reason))
     observers.told(hook, context, result, None)
     if isinstance(result, Modified):
@@ -193,8 +224,7 @@ def _taken(hook: Registration, context: HookContext, result: Result, rest: Rest)
     elif isinstance(result, Fork):
         context.branches.extend(result.operations)
     elif isinstance(result, Cache):
-        if context.point.moment is Moment.BEFORE:
-            return Pending(hook, _after(hook, rest), lookup=result)
+        context.to_store.append(result)
     elif kind.decides:
         for missed in _after(hook, rest):
             missed.missed += 1

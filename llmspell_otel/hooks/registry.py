@@ -2,6 +2,7 @@
 
 import inspect
 import itertools
+import logging
 import threading
 import time
 from bisect import insort
@@ -15,9 +16,12 @@ from llmspell_otel.hooks.breaker import DEFAULT, NEVER, Breaker, BreakerProfile
 from llmspell_otel.hooks.results import Cancel
 from llmspell_otel.points import HookPoint, point_of
 
+_logger = logging.getLogger("llmspell_otel.hooks")
+
 HookFunction = Callable[[Any], Any]
 OnFailure = Literal["skip", "cancel"]
 BreakerChange = Callable[["Registration", str, str, str], None]
+"""Told of a hook, its breaker's old and new state, and the reason."""
 
 PRIORITIES: Final = {
     "highest": -2_147_483_648,
@@ -397,3 +401,20 @@ def _report(hook: Registration, permit: int, started: int, error: BaseException 
         hook.breaker.failure(now, now - started, permit)
     else:
         hook.breaker.release(permit)
+
+
+breaker_listeners: list[BreakerChange] = []
+"""Who else wants to know of breakers: whoever publishes events."""
+
+
+def _breaker_changed(hook: Registration, old: str, new: str, reason: str) -> None:
+    level = logging.WARNING if new == "open" else logging.INFO
+    _logger.log(
+        level, "hook %r: breaker %s -> %s%s", hook.name, old, new, f" ({reason})" if reason else ""
+    )
+    for listener in breaker_listeners:
+        listener(hook, old, new, reason)
+
+
+registry: Final = Registry(_breaker_changed)
+"""The hooks of this process."""

@@ -29,13 +29,15 @@ abandoned: list[Coroutine[Any, Any, Any]] = []
 _ABANDONED_LIMIT: Final = 64
 
 
-async def bounded(awaitable: Awaitable[Any], seconds: float) -> Any:
+async def bounded(awaitable: Awaitable[Any], seconds: float | None) -> Any:
     """Await a hook's answer for at most *seconds*.
 
     Raises:
         HookTimeoutError: it took longer; the hook was cancelled, or left behind if it
             would not be.
     """
+    if seconds is None:
+        return await awaitable
     if not isinstance(awaitable, Coroutine):
         return await asyncio.wait_for(awaitable, seconds)
     try:
@@ -128,8 +130,10 @@ class EngineLoop:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def wait(self, awaitable: Awaitable[Any], seconds: float) -> Any:
+    def wait(self, awaitable: Awaitable[Any], seconds: float | None) -> Any:
         """Run *awaitable* there, in the caller's context, and block for its answer.
+
+        None waits as long as it takes.
 
         Raises:
             HookTimeoutError: it took longer than *seconds*.
@@ -143,10 +147,10 @@ class EngineLoop:
 
         future = asyncio.run_coroutine_threadsafe(run(), loop)
         try:
-            return future.result(seconds + GRACE)
-        except HookTimeoutError:
-            raise
+            return future.result(None if seconds is None else seconds + GRACE)
         except TimeoutError:
+            if future.done() or seconds is None:
+                raise
             future.cancel()
             raise HookTimeoutError(seconds) from None
 

@@ -88,6 +88,14 @@ class Held(Protocol):
         """The same, awaiting asynchronous hooks."""
         ...
 
+    def failed(self, error: BaseException) -> None:
+        """End it with what running a part of it raised."""
+        ...
+
+    async def failed_async(self, error: BaseException) -> None:
+        """The same, awaiting asynchronous hooks."""
+        ...
+
 
 class Codec:
     """Reads and writes one library's calls; knows nothing of spans, hooks or threads.

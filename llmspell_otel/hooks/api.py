@@ -1,0 +1,125 @@
+"""`Hook`: register, list and take out hooks; the same words in every language."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from llmspell_otel.hooks.breaker import DEFAULT, BreakerProfile
+from llmspell_otel.hooks.context import Component, HookContext
+from llmspell_otel.hooks.driving import consult, drive
+from llmspell_otel.hooks.registry import (
+    HookFunction,
+    HookOptions,
+    OnFailure,
+    Registration,
+    priority_of,
+    registry,
+)
+from llmspell_otel.hooks.results import CONTINUE, Result
+from llmspell_otel.points import HookPoint, point_of
+
+_Function = TypeVar("_Function", bound=HookFunction)
+
+
+class Hook:
+    """Hooks look at a moment of a call and say what should happen next."""
+
+    @staticmethod
+    def register(  # noqa: PLR0913 - each option stands for itself
+        point: str | HookPoint,
+        fn: HookFunction,
+        *,
+        priority: str | int = "normal",
+        name: str | None = None,
+        tags: Iterable[str] = (),
+        on_failure: OnFailure = "skip",
+        timeout: float | None = None,
+        breaker: BreakerProfile = DEFAULT,
+    ) -> Registration:
+        """Have *fn* asked at *point*; gives the handle that takes it out again.
+
+        Args:
+            point: A hook point in either spelling, or ``custom:NAME``.
+            fn: Called with the `HookContext`; answers with a result, or None for `Continue`.
+                May be asynchronous.
+            priority: ``highest``, ``high``, ``normal``, ``low``, ``lowest`` or a number; lower
+                numbers run first, equal ones in the order of registration.
+            name: What logs and telemetry call it; the function's name if not given.
+            tags: Words to find it by.
+            on_failure: ``skip`` lets the call go on when the hook fails, ``cancel`` stops it.
+            timeout: Seconds that an asynchronous hook may take.
+            breaker: When its circuit breaker opens.
+
+        Raises:
+            UnknownHookPointError: no point has that name; the error names the nearest.
+            HookSignatureError: *fn* cannot be called with one argument.
+            HookError: an option is not usable.
+        """
+        options = HookOptions(
+            priority=priority,
+            name=name,
+            tags=tags,
+            on_failure=on_failure,
+            timeout=timeout,
+            breaker=breaker,
+        )
+        return registry.register(point, fn, options)
+
+    @staticmethod
+    def on(point: str | HookPoint, **options: Any) -> Callable[[_Function], _Function]:
+        """Register the decorated function at *point*; options as for `register`."""
+
+        def decorate(fn: _Function) -> _Function:
+            Hook.register(point, fn, **options)
+            return fn
+
+        return decorate
+
+    @staticmethod
+    def unregister(handle: Registration) -> bool:
+        """Take a hook out; False if it already was."""
+        return handle.unregister()
+
+    @staticmethod
+    def list(
+        point: str | HookPoint | None = None,
+        *,
+        language: str | None = None,
+        priority: str | int | None = None,
+        tag: str | None = None,
+    ) -> list[Registration]:
+        """The hooks that fit every given filter, in the order in which they are asked.
+
+        Raises:
+            UnknownHookPointError: no point has that name.
+            HookError: no such priority.
+        """
+        wanted = point_of(point) if point is not None else None
+        rank = priority_of(priority) if priority is not None else None
+        return [
+            hook
+            for hook in registry.hooks()
+            if (wanted is None or hook.point is wanted)
+            and (language is None or hook.language == language.lower())
+            and (rank is None or hook.priority == rank)
+            and (tag is None or tag in hook.tags)
+        ]
+
+    @staticmethod
+    def fire(
+        point: str | HookPoint, data: dict[str, Any] | None = None, *, component: str = "custom"
+    ) -> Result:
+        """Fire a point of your own (``custom:NAME``) and get what its hooks decided.
+
+        `Modified` is applied to *data* in place. Asynchronous hooks are waited for.
+
+        Raises:
+            UnknownHookPointError: no point has that name.
+        """
+        slot = registry.slot(point)
+        if not slot.hooks:
+            return CONTINUE
+        kind, _, name = component.partition(":")
+        context = HookContext(
+            slot.point, Component(kind, name or kind), {} if data is None else data
+        )
+        return drive(consult(slot, context)) or CONTINUE

@@ -1,0 +1,220 @@
+"""What the nine results do to a call: written once, for every kind and every shape."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from llmspell_otel.errors import OperationCancelled
+from llmspell_otel.guard import guard
+from llmspell_otel.hooks.context import HookContext
+from llmspell_otel.hooks.driving import Effect, Flow, Recalled, consult
+from llmspell_otel.hooks.results import Cancel, Redirect, Replace, Result, Retry
+from llmspell_otel.hooks.store import MISSING
+from llmspell_otel.operations.effects import Branches, Join, Remember, Sleep, Spawn
+from llmspell_otel.operations.operation import Operation
+from llmspell_otel.operations.targets import branch_of, redirected
+from llmspell_otel.points import Moment
+
+MAX_ATTEMPTS: Final = 100
+"""The ceiling of attempts, multiplied with those of the operations around."""
+MAX_REDIRECTS: Final = 8
+"""How far redirects may lead, those of the operations around counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredStream:
+    """The chunks of a stream, as the cache keeps them."""
+
+    chunks: tuple[Any, ...]
+
+
+class Advice:
+    """The way of one call: ask at each moment, and do what the answer means there."""
+
+    __slots__ = (
+        "_asks",
+        "_branches",
+        "_final",
+        "_rounds",
+        "moment",
+        "operation",
+        "proceed",
+    )
+
+    def __init__(self, operation: Operation, proceed: Effect) -> None:
+        self.operation = operation
+        self.proceed = proceed
+        """Calls the original function; is answered with the moment that follows: after or error."""
+        self.moment = Moment.BEFORE
+        self._asks = True
+        self._branches: Branches = []
+        self._final = False
+        self._rounds = 0
+
+    def steps(self) -> Flow[Any]:
+        """Go the way; gives the operation's output.
+
+        Raises:
+            OperationCancelled: a hook stopped the call, and its library has no other way to
+                say so.
+            BaseException: what the call raised, unless a hook recovered from it.
+        """
+        while True:
+            try:
+                result = yield from self._consult()
+                act = _ACTS.get(type(result), Advice._go_on)
+                if (yield from act(self, result)):
+                    return self.operation.output
+            except GeneratorExit:
+                raise
+            except BaseException as error:
+                if self._final:
+                    raise
+                # Interrupted while waiting (cancelled, most likely): the error hooks see it once.
+                self.operation.error = error
+                self.moment, self._asks = Moment.ERROR, True
+
+    def _consult(self) -> Flow[Result | None]:
+        """Ask the hooks of the moment; what they modify takes effect at once."""
+        operation, moment = self.operation, self.moment
+        slot = operation.moments.at(moment)
+        self._final = moment is Moment.ERROR
+        if not (self._asks and slot.hooks):
+            return None
+        context = operation.hook_context(moment)
+        result = yield from consult(slot, context)
+        operation.to_store += context.to_store
+        self._apply(context)
+        if context.branches:
+            yield from self._fork(context)
+        return None if operation.past_changing(moment) else result
+
+    def _apply(self, context: HookContext) -> None:
+        operation, data = self.operation, context.data
+        if self.moment is Moment.BEFORE:
+            if data.get("input") is not operation.input:
+                guard.contained("changing a call", operation.take_input, dict(data["input"]))
+        elif operation.past_changing(self.moment):
+            return
+        elif self.moment is Moment.AFTER:
+            if data.get("output") is not operation.output:
+                operation.output = self._native(data["output"])
+        elif data.get("error") is not operation.error:
+            operation.take_error(data["error"])
+
+    def _native(self, value: Any) -> Any:
+        """A hook's *value* in the shape the caller expects; as it is, if it does not fit."""
+        operation = self.operation
+        try:
+            return operation.aspect.codec.answer(operation.call, value)
+        except Exception as error:
+            guard.report(f"shaping a hook's answer for {operation.name}", error)
+            return value
+
+    # -- forks
+
+    def _fork(self, context: HookContext) -> Flow[None]:
+        operation = self.operation
+        ready: list[Callable[[], Any]] = []
+        for branch in context.branches:
+            try:
+                ready.append(branch_of(operation.aspect.kind, branch, operation.input))
+            except LookupError as error:
+                guard.report("starting a branch", error)
+        if ready:
+            self._branches += yield Spawn([operation.linking(branch) for branch in ready])
+        if self.moment is not Moment.BEFORE:
+            yield from self._join()
+
+    def _join(self) -> Flow[None]:
+        if self._branches:
+            under_way, self._branches = self._branches, []
+            self.operation.forks += yield Join(under_way)
+
+    # -- what each result does
+
+    def _call(self) -> Flow[None]:
+        self.moment = yield self.proceed
+        yield from self._join()
+
+    def _go_on(self, _result: object = None) -> Flow[bool]:
+        """Continue: call; then give the output, or raise the error."""
+        operation = self.operation
+        if self.moment is Moment.BEFORE:
+            yield from self._call()
+            return False
+        if self.moment is Moment.ERROR and operation.error is not None:
+            raise operation.error
+        if operation.to_store:
+            kept, operation.to_store = operation.to_store, []
+            yield Remember(kept, operation.output)
+        return True
+
+    def _cancel(self, result: Cancel) -> Flow[bool]:
+        """Cancel: no call, or its output withheld; refused in the library's own shape."""
+        operation = self.operation
+        self._final = True
+        operation.refusal = result.reason
+        yield from self._join()
+        try:
+            operation.output = operation.aspect.codec.refuse(operation.call, result.reason)
+        except NotImplementedError:
+            raise OperationCancelled(
+                result.reason, kind=operation.aspect.kind.value, name=operation.name
+            ) from operation.error
+        operation.error = None
+        return True
+
+    def _replace(self, result: Replace | Recalled) -> Flow[bool]:
+        """Replace, or a cache's hit: the value is the output, and after hooks see it as such."""
+        operation, value = self.operation, result.value
+        if isinstance(value, StoredStream):
+            operation.output = operation.aspect.codec.replay(operation.call, value.chunks)
+        else:
+            # A copy: what its caller does to an output must not reach the next one's.
+            kept = isinstance(result, Recalled)
+            operation.output = self._native(copy.deepcopy(value) if kept else value)
+        operation.error = None
+        self._asks = self.moment is Moment.BEFORE
+        self.moment = Moment.AFTER
+        yield from self._join()
+        return False
+
+    def _redirect(self, result: Redirect) -> Flow[bool]:
+        """Redirect: another of the same kind does it; its output is taken."""
+        operation = self.operation
+        operation.hops += 1
+        call = guard.contained(
+            f"redirecting {operation.name}", redirected, operation, result.target
+        )
+        if call is None or operation.hops > MAX_REDIRECTS:
+            return (yield from self._go_on())
+        operation.call = call
+        asked = self.moment is not Moment.AFTER
+        yield from self._call()
+        self._asks = asked or self.moment is Moment.ERROR
+        return False
+
+    def _retry(self, result: Retry) -> Flow[bool]:
+        """Retry: wait; then ask again, or call again."""
+        operation = self.operation
+        before = self.moment is Moment.BEFORE
+        self._rounds += before
+        made = self._rounds if before else operation.attempts
+        if made >= min(result.max_attempts, MAX_ATTEMPTS // operation.attempts_around()):
+            return (yield from self._go_on())
+        yield Sleep(max(0.0, result.delay))
+        if not before:
+            operation.output, operation.error = MISSING, None
+            yield from self._call()
+        return False
+
+
+_ACTS: Final[dict[type, Callable[[Advice, Any], Flow[bool]]]] = {
+    Cancel: Advice._cancel,  # noqa: SLF001 - the table belongs to the class
+    Replace: Advice._replace,
+    Recalled: Advice._replace,
+    Redirect: Advice._redirect,  # noqa: SLF001
+    Retry: Advice._retry,  # noqa: SLF001
+}

@@ -1,0 +1,205 @@
+"""Bringing an advice to calls of every shape: the only place that knows sync from async."""
+
+from collections.abc import AsyncGenerator, Callable, Generator
+from typing import Any, Final
+
+from llmspell_otel.guard import guard
+from llmspell_otel.hooks.driving import Flow, Parked, drive, drive_async
+from llmspell_otel.operations.advice import Advice
+from llmspell_otel.operations.call import Call, Codec, Held, Shape
+from llmspell_otel.operations.operation import Aspect, Operation, current, outcome_of
+from llmspell_otel.operations.points import MOMENTS
+from llmspell_otel.operations.ports import ports
+from llmspell_otel.operations.scope import Scope
+from llmspell_otel.operations.streams import (
+    UNHELD,
+    HeldOperation,
+    StreamProxy,
+    generate,
+    generate_async,
+    items_of,
+    items_of_async,
+)
+from llmspell_otel.points import Moment
+
+
+def invoke(aspect: Aspect, call: Call) -> Any:
+    """Run *call* as an operation: the one door that adapters and decorators go through.
+
+    Returns what the call's shape returns: a value, a coroutine, a generator or an asynchronous
+    generator. Raises what the call raises, and `OperationCancelled` where a hook asked for it.
+    """
+    moments = MOMENTS[aspect.kind]
+    if moments.hooked() or ports.observing() or ports.bus.wants(moments.complete):
+        return _DRIVERS[aspect.shape](aspect, call)
+    return call.proceed()
+
+
+def _begin(aspect: Aspect, call: Call) -> "_Proceed | None":
+    """Open the operation of *call*; None if it is part of one already, or cannot be opened."""
+    try:
+        if _nested(aspect, call):
+            return None
+        operation = Operation(aspect, call)
+        operation.open()
+        return _Proceed(operation)
+    except Exception as error:
+        guard.report("opening an operation", error)
+        return None
+
+
+def _nested(aspect: Aspect, call: Call) -> bool:
+    """Whether this join point lies inside another one of the very same call."""
+    above = current.get()
+    if above is None or above.aspect.kind is not aspect.kind:
+        return False
+    identity = aspect.codec.identity(call)
+    return identity is not None and identity == above.aspect.codec.identity(above.call)
+
+
+class _Proceed:
+    """Calls the original function, and says which moment follows.
+
+    A result that is still to be consumed is handed to the caller while the advice waits.
+    """
+
+    __slots__ = ("flow", "operation")
+
+    def __init__(self, operation: Operation) -> None:
+        self.operation = operation
+        self.flow: Flow[Any] | None = None
+
+    def perform(self) -> Moment:
+        """Call it, blocking."""
+        operation = self.operation
+        operation.attempts += 1
+        try:
+            with Scope(operation):
+                result = operation.call.proceed()
+        except BaseException as error:
+            operation.error = error
+            return Moment.ERROR
+        return self._took(result)
+
+    async def perform_async(self) -> Moment:
+        """Call it, awaiting."""
+        operation = self.operation
+        operation.attempts += 1
+        try:
+            with Scope(operation):
+                result = operation.call.proceed()
+                if operation.aspect.shape is Shape.ASYNC:
+                    result = await result
+        except BaseException as error:
+            operation.error = error
+            return Moment.ERROR
+        return self._took(result)
+
+    def _took(self, result: Any) -> Moment:
+        handed = guard.contained("reading a stream", self._handed, result)
+        if handed is not None:
+            raise Parked(handed)
+        self.operation.handed_over = False
+        self.operation.responded(result)
+        return Moment.AFTER
+
+    def _handed(self, result: Any) -> Any:
+        """What the caller gets in place of a *result* that is still to be consumed."""
+        operation, flow = self.operation, self.flow
+        codec, call = operation.aspect.codec, operation.call
+        if operation.aspect.shape in _GENERATING:
+            return HeldOperation(operation, flow), result
+        if codec.streams(call, result):
+            return StreamProxy(result, HeldOperation(operation, flow))
+        if type(codec).hold is Codec.hold:
+            return None
+        return codec.hold(call, result, HeldOperation(operation, flow))
+
+    def steps(self) -> Flow[Any]:
+        """The whole way of the call, or just the call where nobody is asked."""
+        if self.operation.moments.hooked():
+            self.flow = Advice(self.operation, self).steps()
+            return self.flow
+        return self._unadvised()
+
+    def _unadvised(self) -> Flow[Any]:
+        moment = yield self
+        if moment is Moment.ERROR and self.operation.error is not None:
+            raise self.operation.error
+        return self.operation.output
+
+
+def _call(aspect: Aspect, call: Call) -> Any:
+    proceed = _begin(aspect, call)
+    if proceed is None:
+        return call.proceed()
+    try:
+        output = drive(proceed.steps())
+    except BaseException as error:
+        proceed.operation.end(outcome_of(error), error)
+        raise
+    return _ended(proceed.operation, output)
+
+
+async def _call_async(aspect: Aspect, call: Call) -> Any:
+    proceed = _begin(aspect, call)
+    if proceed is None:
+        return await call.proceed()
+    try:
+        output = await drive_async(proceed.steps())
+    except BaseException as error:
+        proceed.operation.end(outcome_of(error), error)
+        raise
+    return _ended(proceed.operation, output)
+
+
+def _ended(operation: Operation, output: Any) -> Any:
+    if not operation.handed_over:
+        operation.end("ok" if operation.refusal is None else "refused")
+    return output
+
+
+def _generator(aspect: Aspect, call: Call) -> Generator[Any, Any, Any]:
+    def opening() -> tuple[Held, Any]:
+        proceed = _begin(aspect, call)
+        if proceed is None:
+            return UNHELD, call.proceed()
+        try:
+            output = drive(proceed.steps())
+        except BaseException as error:
+            proceed.operation.end(outcome_of(error), error)
+            raise
+        return _opened(proceed.operation, output, items_of)
+
+    return generate(opening)
+
+
+def _async_generator(aspect: Aspect, call: Call) -> AsyncGenerator[Any, Any]:
+    async def opening() -> tuple[Held, Any]:
+        proceed = _begin(aspect, call)
+        if proceed is None:
+            return UNHELD, call.proceed()
+        try:
+            output = await drive_async(proceed.steps())
+        except BaseException as error:
+            proceed.operation.end(outcome_of(error), error)
+            raise
+        return _opened(proceed.operation, output, items_of_async)
+
+    return generate_async(opening)
+
+
+def _opened(operation: Operation, output: Any, items: Callable[[Any], Any]) -> tuple[Held, Any]:
+    if operation.handed_over:
+        held, inner = output
+        return held, inner
+    return UNHELD, items(_ended(operation, output))
+
+
+_GENERATING: Final = (Shape.GENERATOR, Shape.ASYNC_GENERATOR)
+_DRIVERS: Final = {
+    Shape.SYNC: _call,
+    Shape.ASYNC: _call_async,
+    Shape.GENERATOR: _generator,
+    Shape.ASYNC_GENERATOR: _async_generator,
+}

@@ -1,0 +1,105 @@
+"""What an advice wants done in the world beside the call itself."""
+
+import asyncio
+import contextvars
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from llmspell_otel.guard import guard
+from llmspell_otel.hooks.conditions import conditions
+from llmspell_otel.hooks.results import Cache
+from llmspell_otel.hooks.waiting import engine_loop
+
+Branches = list[Any]
+"""Branches under way: futures or tasks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """Let *seconds* pass."""
+
+    seconds: float
+
+    def perform(self) -> None:
+        """Do it, blocking."""
+        time.sleep(self.seconds)
+
+    async def perform_async(self) -> None:
+        """Do it, awaiting."""
+        await asyncio.sleep(self.seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Remember:
+    """Store an output for every hook that asked for it; a failing store costs the entry."""
+
+    wanted: Sequence[Cache]
+    value: Any
+
+    def perform(self) -> None:
+        """Do it, blocking."""
+        for cache in self.wanted:
+            try:
+                conditions.store.set(cache.key, self.value, cache.ttl)
+            except Exception as error:
+                guard.report("writing the cache", error)
+
+    async def perform_async(self) -> None:
+        """Do it, awaiting."""
+        for cache in self.wanted:
+            try:
+                await conditions.store.set_async(cache.key, self.value, cache.ttl)
+            except Exception as error:
+                guard.report("writing the cache", error)
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    """Start branches beside the call; gives what `Join` needs."""
+
+    branches: Sequence[Callable[[], Any]]
+
+    def perform(self) -> Branches:
+        """Do it in threads, each in a copy of the caller's context."""
+        pool = ThreadPoolExecutor(len(self.branches), thread_name_prefix="llmspell-fork")
+        try:
+            return [
+                pool.submit(contextvars.copy_context().run, _run_blocking, branch)
+                for branch in self.branches
+            ]
+        finally:
+            pool.shutdown(wait=False)
+
+    async def perform_async(self) -> Branches:
+        """Do it in tasks; a blocking branch runs in a thread."""
+        return [asyncio.ensure_future(_run_awaiting(branch)) for branch in self.branches]
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """Wait for branches; gives their outputs, or the exception of those that failed."""
+
+    under_way: Branches
+
+    def perform(self) -> list[Any]:
+        """Do it, blocking."""
+        return [future.exception() or future.result() for future in self.under_way]
+
+    async def perform_async(self) -> list[Any]:
+        """Do it, awaiting; if this is cancelled, the branches are."""
+        return list(await asyncio.gather(*self.under_way, return_exceptions=True))
+
+
+def _run_blocking(branch: Callable[[], Any]) -> Any:
+    output = branch()
+    return engine_loop.wait(output, None) if isinstance(output, Awaitable) else output
+
+
+async def _run_awaiting(branch: Callable[[], Any]) -> Any:
+    if asyncio.iscoroutinefunction(branch):
+        return await branch()
+    output = await asyncio.to_thread(branch)
+    return await output if isinstance(output, Awaitable) else output

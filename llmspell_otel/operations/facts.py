@@ -1,0 +1,115 @@
+"""What the events of an operation say."""
+
+import time
+import traceback
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from opentelemetry.util.types import AttributeValue
+
+from llmspell_otel.guard import guard
+from llmspell_otel.hooks.store import MISSING
+from llmspell_otel.operations.ports import ports
+
+if TYPE_CHECKING:
+    from llmspell_otel.operations.operation import Operation
+
+
+def facts_of(operation: "Operation") -> dict[str, Any]:
+    """What is known from the start."""
+    facts: dict[str, Any] = {
+        "operation": f"{operation.span_id:016x}",
+        "parent": f"{operation.parent_span_id:016x}" if operation.parent_span_id else None,
+        "kind": operation.aspect.kind.value,
+        "name": operation.name,
+        "start_time": operation.started_ns,
+        "attributes": dict(operation.attributes),
+    }
+    if operation.links:
+        facts["links"] = list(operation.links)
+    return facts
+
+
+def closing_facts_of(
+    operation: "Operation", end_time: int, outcome: str, error: BaseException | None
+) -> dict[str, Any]:
+    """What is known at the end, at *end_time* nanoseconds; empty facts are left out."""
+    facts = facts_of(operation)
+    facts |= {"end_time": end_time, "attempts": operation.attempts, "outcome": outcome}
+    facts |= {key: value for key, value in _findings(operation) if value}
+    captures = ports.telemetry is not None and ports.telemetry.captures
+    if error is not None:
+        facts["error"] = _failure(operation, error, captures=captures)
+    if captures:
+        facts["content"] = _content(operation)
+    return facts
+
+
+def _findings(operation: "Operation") -> tuple[tuple[str, Any], ...]:
+    return (
+        ("decisions", [decision.record() for decision in operation.decisions]),
+        ("calls", dict(operation.calls)),
+        ("chunks", operation.chunks and operation.chunks.record()),
+        ("cost", operation.cost is not None and str(operation.cost)),
+        ("forks", len(operation.forks)),
+        ("refusal", operation.refusal),
+    )
+
+
+def _failure(operation: "Operation", error: BaseException, *, captures: bool) -> Mapping[str, Any]:
+    named = guard.contained("naming an error", operation.aspect.codec.error_type, error)
+    failure: dict[str, Any] = {
+        "type": named or class_name(type(error)),
+        "exception_type": class_name(type(error)),
+        # Frames only: the text of an error may quote what was said to a model.
+        "stacktrace": "".join(traceback.format_tb(error.__traceback__)),
+    }
+    if captures:
+        failure["message"] = guard.contained("reading an error", str, error) or ""
+    return failure
+
+
+def _content(operation: "Operation") -> dict[str, AttributeValue]:
+    codec, call = operation.aspect.codec, operation.call
+    content = dict(guard.contained("reading content", codec.request_content, call) or {})
+    if operation.output is not MISSING:
+        answered = guard.contained(
+            "reading content", codec.response_content, call, operation.output
+        )
+        content |= answered or {}
+    return content
+
+
+def class_name(cls: type) -> str:
+    """The name that `error.type` and `exception.type` give a class."""
+    if cls.__module__ == "builtins":
+        return cls.__qualname__
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+class Chunked:
+    """When the chunks of a stream came."""
+
+    __slots__ = ("_began", "_last", "count", "first", "intervals")
+    _LIMIT: Final = 4096
+
+    def __init__(self, began: int) -> None:
+        self._began = began
+        self._last = 0
+        self.count = 0
+        self.first = 0.0
+        self.intervals: list[float] = []
+
+    def tick(self) -> None:
+        """Note that a chunk came now."""
+        now = time.perf_counter_ns()
+        if self.count == 0:
+            self.first = (now - self._began) / 1e9
+        elif len(self.intervals) < self._LIMIT:
+            self.intervals.append((now - self._last) / 1e9)
+        self._last = now
+        self.count += 1
+
+    def record(self) -> dict[str, Any]:
+        """Count, seconds to the first chunk, seconds between the others."""
+        return {"count": self.count, "first": self.first, "intervals": list(self.intervals)}

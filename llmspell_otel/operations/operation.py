@@ -1,0 +1,362 @@
+"""An operation: one call in flight, from its started event to its end."""
+
+import inspect
+import time
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from decimal import Decimal
+from random import getrandbits
+from typing import Any, Final
+
+from opentelemetry import context as context_api
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.util.types import AttributeValue
+
+from llmspell_otel.errors import OperationCancelled
+from llmspell_otel.events import make
+from llmspell_otel.guard import guard
+from llmspell_otel.hooks.context import Component, Decision, HookContext
+from llmspell_otel.hooks.results import Cache
+from llmspell_otel.hooks.store import MISSING
+from llmspell_otel.operations.call import Call, Codec, Kind, Shape
+from llmspell_otel.operations.facts import Chunked, closing_facts_of, facts_of
+from llmspell_otel.operations.points import MOMENTS, Moments
+from llmspell_otel.operations.ports import Telemetry, ports
+from llmspell_otel.points import Moment
+from llmspell_otel.telemetry import semconv
+
+_SUPPRESSED: Final = (
+    "suppress_instrumentation",
+    context_api._SUPPRESS_INSTRUMENTATION_KEY,  # noqa: SLF001 - no public name for the key
+)
+_contained = guard.contained
+
+current: ContextVar["Operation | None"] = ContextVar("llmspell_operation", default=None)
+"""The operation that the running code is part of: the top of the run stack."""
+
+fork_of: ContextVar[str | None] = ContextVar("llmspell_fork_of", default=None)
+"""The traceparent that a branch's own operations link to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Aspect:
+    """What an adapter or decorator says once about a join point."""
+
+    kind: Kind
+    codec: Codec
+    shape: Shape = Shape.SYNC
+
+
+@dataclass(slots=True)
+class Run:
+    """What a root operation and everything below it share."""
+
+    cost: Decimal = field(default_factory=Decimal)
+
+
+class Operation:
+    """One call in flight. Everything that is derived is made when somebody asks for it."""
+
+    __slots__ = (
+        "__weakref__",
+        "_contexts",
+        "_input",
+        "aspect",
+        "attempts",
+        "attributes",
+        "began",
+        "call",
+        "calls",
+        "chunks",
+        "context",
+        "correlation_id",
+        "cost",
+        "decisions",
+        "ended",
+        "error",
+        "flags",
+        "forks",
+        "handed_over",
+        "hops",
+        "links",
+        "moments",
+        "name",
+        "observed",
+        "output",
+        "parent",
+        "parent_span_id",
+        "refusal",
+        "run",
+        "span_id",
+        "started_ns",
+        "to_store",
+        "trace_id",
+    )
+
+    def __init__(self, aspect: Aspect, call: Call) -> None:
+        self.aspect = aspect
+        self.call = call
+        forked = fork_of.get()
+        self.links = () if forked is None else (forked,)
+        self.moments: Moments = MOMENTS[aspect.kind]
+        self.parent: Operation | None = current.get()
+        self.run: Run = self.parent.run if self.parent is not None else Run()
+        self.name: str = _contained("naming a call", aspect.codec.name, call) or "unknown"
+        self.context: Context | None = None
+        self.attributes: dict[str, AttributeValue] = {}
+        self.attempts = 0
+        self.calls: dict[str, int] = {}
+        self.chunks: Chunked | None = None
+        self.cost: Decimal | None = None
+        self.decisions: list[Decision] = []
+        self.ended = False
+        self.error: BaseException | None = None
+        self.forks: list[Any] = []
+        self.handed_over = False
+        self.hops = self.parent.hops if self.parent is not None else 0
+        self.output: Any = MISSING
+        self.refusal: str | None = None
+        self.to_store: list[Cache] = []
+        self._contexts: HookContext | None = None
+        self._input: dict[str, Any] | None = None
+        self.observed = False
+        self._identify(ports.telemetry)
+
+    # -- identity
+
+    def _identify(self, telemetry: Telemetry | None) -> None:
+        """Take a place in a trace: below the current span, or the run stack, or at its root."""
+        parent = self.parent
+        span = trace.get_current_span().get_span_context()
+        if span.is_valid and (parent is None or span.span_id != parent.span_id):
+            self.trace_id, self.parent_span_id = span.trace_id, span.span_id
+            self.flags = int(span.trace_flags)
+        elif parent is not None:
+            self.trace_id, self.parent_span_id = parent.trace_id, parent.span_id
+            self.flags = parent.flags
+        else:
+            self.trace_id = telemetry.new_trace_id() if telemetry else getrandbits(128) or 1
+            self.parent_span_id = self.flags = 0
+        self.span_id: int = telemetry.new_span_id() if telemetry else getrandbits(64) or 1
+        inherited = parent is not None and parent.trace_id == self.trace_id
+        self.correlation_id: str = (
+            parent.correlation_id if parent and inherited else correlation_of(self.trace_id)
+        )
+
+    @property
+    def run_cost(self) -> Decimal:
+        """What the whole run has cost so far, in US dollars, as far as it is priced."""
+        return self.run.cost
+
+    @property
+    def traceparent(self) -> str:
+        """The W3C header of this operation's own span."""
+        return f"00-{self.trace_id:032x}-{self.span_id:016x}-{self.flags:02x}"
+
+    def enclosing(self, kind: Kind) -> "Operation | None":
+        """The nearest operation of *kind* that this one is part of."""
+        above = self.parent
+        while above is not None and above.aspect.kind is not kind:
+            above = above.parent
+        return above
+
+    def attempts_around(self) -> int:
+        """How often this operation may be tried anew by those around it: at least once."""
+        product, above = 1, self.parent
+        while above is not None:
+            product *= max(1, above.attempts)
+            above = above.parent
+        return product
+
+    # -- beginning and ending
+
+    def open(self) -> None:
+        """Begin: publish the started event, and let telemetry start the span."""
+        self.started_ns = time.time_ns()
+        self.began = time.perf_counter_ns()
+        self._count()
+        telemetry = ports.telemetry if not suppressed() else None
+        active = telemetry is not None and telemetry.active
+        self.observed = active or ports.bus.wants(self.moments.complete)
+        if not self.observed and not ports.bus.wants(self.moments.started):
+            return
+        self.attributes |= self._inherited()
+        self.attributes |= (
+            _contained("reading a request", self.aspect.codec.request, self.call) or {}
+        )
+        event = make(
+            self.moments.started,
+            facts_of(self),
+            correlation_id=self.correlation_id,
+            traceparent=self.traceparent,
+            timestamp=self.started_ns,
+        )
+        if active and telemetry is not None:
+            self._place(telemetry.start(event))
+        ports.bus.publish(event)
+
+    def _count(self) -> None:
+        agent = self.enclosing(Kind.AGENT)
+        if agent is not None and self.aspect.kind in _COUNTED:
+            word = _COUNTED[self.aspect.kind]
+            agent.calls[word] = agent.calls.get(word, 0) + 1
+
+    def _inherited(self) -> dict[str, AttributeValue]:
+        """What an operation knows from the agent around it."""
+        inherited: dict[str, AttributeValue] = {}
+        if self.aspect.kind is Kind.TOOL and (agent := self.enclosing(Kind.AGENT)) is not None:
+            inherited[semconv.AGENT_NAME] = agent.name
+        if self.parent is not None:
+            conversation = self.parent.attributes.get(semconv.CONVERSATION_ID)
+            if conversation is not None and self.aspect.kind is not Kind.STAGE:
+                inherited[semconv.CONVERSATION_ID] = conversation
+        return inherited
+
+    def _place(self, context: Context) -> None:
+        """Take over the ids that the span was given, where it was given others."""
+        self.context = context
+        span = trace.get_current_span(context).get_span_context()
+        if span.is_valid:
+            self.flags = int(span.trace_flags)
+            if span.span_id != self.span_id or span.trace_id != self.trace_id:
+                self.span_id, self.trace_id = span.span_id, span.trace_id
+                self.correlation_id = correlation_of(self.trace_id)
+
+    def end(self, outcome: str, error: BaseException | None = None) -> None:
+        """End, once; never raises."""
+        if not self.ended:
+            self.ended = True
+            if self.observed:
+                guard.contained("ending an operation", self._close, outcome, error)
+
+    def _close(self, outcome: str, error: BaseException | None) -> None:
+        """Publish the complete or error event, and let telemetry end the span."""
+        elapsed = time.perf_counter_ns() - self.began
+        data = closing_facts_of(self, self.started_ns + elapsed, outcome, error)
+        event = make(
+            self.moments.complete if error is None else self.moments.failed,
+            data,
+            correlation_id=self.correlation_id,
+            traceparent=self.traceparent,
+            timestamp=data["end_time"],
+        )
+        if ports.telemetry is not None and self.context is not None:
+            ports.telemetry.end(event)
+        ports.bus.publish(event)
+
+    # -- what the call gave
+
+    def responded(self, result: Any) -> None:
+        """Read what the call gave: attributes, usage and what it cost."""
+        self.output = result
+        if not self.observed and self.aspect.kind is not Kind.MODEL:
+            return
+        read = _contained("reading a response", self.aspect.codec.response, self.call, result)
+        if read:
+            self.attributes |= read
+        if self.aspect.kind is Kind.MODEL and ports.telemetry is not None:
+            cost = _contained("pricing a call", ports.telemetry.price, self._priced())
+            if cost is not None:
+                self.cost = (self.cost or Decimal(0)) + cost
+                self.run.cost += cost
+
+    def _priced(self) -> dict[str, AttributeValue]:
+        if self.observed:
+            return self.attributes
+        asked = _contained("reading a request", self.aspect.codec.request, self.call) or {}
+        return {**asked, **self.attributes}
+
+    # -- what hooks see
+
+    @property
+    def input(self) -> dict[str, Any]:
+        """The call's arguments by name."""
+        if self._input is None:
+            self._input = _contained("reading a call", self.aspect.codec.input, self.call) or {}
+        return self._input
+
+    def take_input(self, given: dict[str, Any]) -> None:
+        """Make the call with *given* arguments.
+
+        Raises:
+            Exception: the codec's, when the arguments do not fit the call.
+        """
+        self.call = self.aspect.codec.with_input(self.call, given)
+        self._input = given
+
+    def take_error(self, changed: Any) -> None:
+        """Raise another error than the call did, or tell more about it."""
+        if isinstance(changed, BaseException):
+            self.error = changed
+        elif self.error is not None:
+            self.error.add_note(str(changed))
+
+    def past_changing(self, moment: Moment) -> bool:
+        """Whether hooks can only look: the output is handed over, or the program is stopping."""
+        return self.handed_over or (
+            moment is Moment.ERROR and not isinstance(self.error, Exception)
+        )
+
+    def linking(self, branch: Callable[[], Any]) -> Callable[[], Any]:
+        """*branch*, with the operations it starts linked to this one."""
+
+        def linked() -> Any:
+            fork_of.set(self.traceparent)
+            return branch()
+
+        if not inspect.iscoroutinefunction(branch):
+            return linked
+
+        async def linked_async() -> Any:
+            fork_of.set(self.traceparent)
+            return await branch()
+
+        return linked_async
+
+    def hook_context(self, moment: Moment) -> HookContext:
+        """What hooks are given at *moment*."""
+        data: dict[str, Any] = {"input": self.input}
+        if self.forks:
+            data["forks"] = list(self.forks)
+        if moment is Moment.ERROR:
+            data["error"] = self.error
+        elif self.output is not MISSING:
+            data["output"] = self.output
+        context = HookContext(
+            point=self.moments.at(moment).point,
+            component=Component(self.aspect.kind.value, self.name),
+            data=data,
+            metadata={"operation": f"{self.span_id:016x}", "attempt": self.attempts},
+            operation=self,
+            parent=self._contexts,
+            decisions=self.decisions,
+        )
+        self._contexts = context
+        return context
+
+
+_COUNTED: Final = {Kind.MODEL: "inference", Kind.TOOL: "tool"}
+
+
+def suppressed() -> bool:
+    """Whether somebody asked instrumentations to be silent in this context."""
+    present = context_api.get_current()
+    return any(present.get(key) for key in _SUPPRESSED)
+
+
+def correlation_of(trace_id: int) -> str:
+    """The UUID form of a trace id."""
+    text = f"{trace_id:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def outcome_of(error: BaseException | None) -> str:
+    """How an operation ended that ended with *error*."""
+    if error is None:
+        return "ok"
+    if isinstance(error, GeneratorExit):
+        return "closed"
+    cancelled = type(error).__name__ == "CancelledError" and not isinstance(error, Exception)
+    return "cancelled" if cancelled and not isinstance(error, OperationCancelled) else "error"

@@ -1,0 +1,62 @@
+"""Which hook points and which events belong to which kind of operation."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from llmspell_otel.hooks.registry import Slot, registry
+from llmspell_otel.operations.call import Kind
+from llmspell_otel.points import Moment
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """The moments of one kind of operation."""
+
+    before: Slot
+    after: Slot
+    error: Slot
+    chunk: Slot | None
+    started: str
+    complete: str
+    failed: str
+
+    def hooked(self) -> bool:
+        """Whether anybody is asked at any of them."""
+        return bool(
+            self.before.hooks
+            or self.after.hooks
+            or self.error.hooks
+            or (self.chunk is not None and self.chunk.hooks)
+        )
+
+    def at(self, moment: Moment) -> Slot:
+        """The slot of *moment*."""
+        if moment is Moment.BEFORE:
+            return self.before
+        return self.after if moment is Moment.AFTER else self.error
+
+
+def _moments(kind: Kind, before: str, after: str, error: str, chunk: str = "") -> Moments:
+    verb = "call" if kind is Kind.MODEL else "execution"
+    return Moments(
+        registry.slot(before),
+        registry.slot(after),
+        registry.slot(error),
+        registry.slot(chunk) if chunk else None,
+        f"{kind}:{verb}_started",
+        f"{kind}:{verb}_complete",
+        f"{kind}:{verb}_error",
+    )
+
+
+MOMENTS: Final = {
+    Kind.AGENT: _moments(Kind.AGENT, "BeforeAgentExecution", "AfterAgentExecution", "AgentError"),
+    Kind.TOOL: _moments(Kind.TOOL, "BeforeToolExecution", "AfterToolExecution", "ToolError"),
+    Kind.WORKFLOW: _moments(
+        Kind.WORKFLOW, "BeforeWorkflowStart", "AfterWorkflowComplete", "WorkflowError"
+    ),
+    Kind.STAGE: _moments(Kind.STAGE, "BeforeWorkflowStage", "AfterWorkflowStage", "WorkflowError"),
+    Kind.MODEL: _moments(
+        Kind.MODEL, "BeforeModelCall", "AfterModelCall", "ModelError", "ModelStreamChunk"
+    ),
+}
