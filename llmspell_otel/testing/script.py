@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from threading import Lock
-from typing import Any, Self, TypeAlias
+from typing import Any, Self, TypeAlias, TypedDict, Unpack
 
 from llmspell_otel.testing.request import Endpoint, ModelRequest
 
@@ -40,6 +40,21 @@ class ScriptedToolCall:
         """The arguments as they go over the wire."""
         given = self.arguments
         return given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
+
+
+class ReplyOptions(TypedDict, total=False):
+    """What may be set on any reply; `Reply` says what each means."""
+
+    usage: Usage
+    finish: str
+    model: str
+    code: str
+    retry_after: float
+    delay: float
+    first_chunk_delay: float
+    chunk_delay: float
+    abort_after: int
+    stream_error: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,42 +100,45 @@ class Reply:
     repeat: bool = False
 
     @classmethod
-    def text(cls, content: str, **options: Any) -> Self:
+    def text(cls, content: str, **options: Unpack[ReplyOptions]) -> Self:
         """Say *content*."""
         return cls(content=content, **options)
 
     @classmethod
-    def tools(cls, *calls: tuple[str, Mapping[str, Any] | str], **options: Any) -> Self:
+    def tools(
+        cls, *calls: tuple[str, Mapping[str, Any] | str], **options: Unpack[ReplyOptions]
+    ) -> Self:
         """Call tools: `Reply.tools(("look_up", {"id": 7}), ("search", {"query": "x"}))`."""
         scripted = tuple(ScriptedToolCall(name, arguments) for name, arguments in calls)
         return cls(tool_calls=scripted, **options)
 
     @classmethod
-    def json(cls, value: Any, **options: Any) -> Self:
+    def json(cls, value: Any, **options: Unpack[ReplyOptions]) -> Self:
         """Say *value* as JSON, for structured outputs."""
         return cls(content=json.dumps(value, ensure_ascii=False), **options)
 
     @classmethod
-    def refuse(cls, refusal: str, **options: Any) -> Self:
+    def refuse(cls, refusal: str, **options: Unpack[ReplyOptions]) -> Self:
         """Refuse, in the field that the API has for it."""
         return cls(refusal=refusal, **options)
 
     @classmethod
-    def error(cls, status: int, message: str = "scripted error", **options: Any) -> Self:
+    def error(
+        cls, status: int, message: str = "scripted error", **options: Unpack[ReplyOptions]
+    ) -> Self:
         """Answer with an HTTP error and OpenAI's error body."""
         return cls(status=status, content=message, **options)
 
     @classmethod
-    def embed(cls, *vectors: Iterable[float], **options: Any) -> Self:
+    def embed(cls, *vectors: Iterable[float], **options: Unpack[ReplyOptions]) -> Self:
         """Answer an embeddings request with *vectors*, one for each input."""
         return cls(vectors=tuple(tuple(vector) for vector in vectors), **options)
 
     @classmethod
-    def endless(
-        cls, content: str = "and on ", *, chunk_delay: float = 0.01, **options: Any
-    ) -> Self:
-        """Stream *content* again and again until the client leaves; *chunk_delay* above 0."""
-        return cls(content=content, chunk_delay=chunk_delay, repeat=True, **options)
+    def endless(cls, content: str = "and on ", **options: Unpack[ReplyOptions]) -> Self:
+        """Stream *content* again and again until the client leaves, every 10 ms or as told."""
+        options.setdefault("chunk_delay", 0.01)
+        return cls(content=content, repeat=True, **options)
 
     @property
     def finish_reason(self) -> str:
@@ -173,6 +191,10 @@ class Rule:
     endpoint: Endpoint | None = None
     times: int | None = None
 
+    def __post_init__(self) -> None:
+        if not self.reply:
+            raise ValueError("a rule needs at least one reply")
+
     def fits(self, request: ModelRequest) -> bool:
         """Whether *request* meets every condition."""
         results = request.tool_results
@@ -204,7 +226,7 @@ class Prompter:
     def __init__(self, script: Script) -> None:
         self._lock = Lock()
         self._function = script if callable(script) else None
-        steps = [] if callable(script) else list(script)
+        steps = [] if callable(script) else [_checked(step) for step in script]
         self._rules = [step for step in steps if isinstance(step, Rule)]
         self._queue = [step for step in steps if isinstance(step, Reply)]
         self._used = [0] * len(self._rules)
@@ -216,9 +238,12 @@ class Prompter:
             return tuple(self._queue)
 
     def reply(self, request: ModelRequest) -> Reply:
-        """The reply to *request*; a clear 400, which no SDK retries, when the script has none."""
+        """The reply to *request*; a clear 400, which no SDK retries, when the script has none.
+
+        The same when the script is a function and fails.
+        """
         if self._function is not None:
-            return self._function(request)
+            return _asked(self._function, request)
         with self._lock:
             return self._by_rule(request) or self._in_order(request) or _nothing(request)
 
@@ -235,6 +260,28 @@ class Prompter:
         if request.endpoint == "embeddings" and not (self._queue and _embeds(self._queue[0])):
             return Reply()
         return self._queue.pop(0) if self._queue else None
+
+
+def _checked(step: Any) -> Reply | Rule:
+    if isinstance(step, Reply | Rule):
+        return step
+    raise TypeError(
+        f"a script is made of Reply and Rule, or is a function; this one has a "
+        f"{type(step).__name__}: {step!r:.80}"
+    )
+
+
+def _asked(function: Callable[[ModelRequest], Reply], request: ModelRequest) -> Reply:
+    try:
+        answer: Any = function(request)
+    except Exception as error:
+        return Reply.error(
+            400, f"the script failed: {type(error).__name__}: {error}", code="script_failed"
+        )
+    if isinstance(answer, Reply):
+        return answer
+    message = f"the script gave a {type(answer).__name__} instead of a Reply"
+    return Reply.error(400, message, code="script_failed")
 
 
 def _embeds(reply: Reply) -> bool:

@@ -161,5 +161,7 @@ def _build(script: Script) -> tuple["ModelApp", "uvicorn.Server"]:
         "log_level": "critical",
         "access_log": False,
         "timeout_graceful_shutdown": 1,
+        # Longer than a client keeps an idle connection, so that it never finds one just closed.
+        "timeout_keep_alive": 60,
     }
     return app, uvicorn.Server(uvicorn.Config(app, **settings))

@@ -67,6 +67,29 @@ def test_a_function_can_be_the_script(serve) -> None:
     assert ask(client, "hello", "gpt-9") == "gpt-9 heard hello"
 
 
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        (lambda request: {}["x"], "the script failed: KeyError: 'x'"),
+        (lambda request: "text", "the script gave a str instead of a Reply"),
+    ],
+)
+def test_a_function_that_fails_is_told_to_the_client(serve, script, message: str) -> None:
+    """A mistake in a script reaches whoever asks, and is not retried."""
+    server, client = serve(script, max_retries=2)
+    with pytest.raises(openai.BadRequestError, match=message):
+        ask(client, "x")
+    assert len(server.requests) == 1
+
+
+def test_a_script_of_something_else_is_refused() -> None:
+    """What is neither a reply nor a rule is an error before the server starts."""
+    with pytest.raises(TypeError, match="this one has a str: 'hello'"):
+        ModelServer(["hello"]).start()
+    with pytest.raises(ValueError, match="at least one reply"):
+        Rule(reply=[])
+
+
 def test_an_exhausted_script_says_so(serve) -> None:
     """Too many requests get an error that names the request and is not retried."""
     server, client = serve([Reply.text("only")], max_retries=2)
