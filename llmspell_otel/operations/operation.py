@@ -115,7 +115,7 @@ class Operation:
         self.error: BaseException | None = None
         self.forks: list[Any] = []
         self.handed_over = False
-        self.hops = self.parent.hops if self.parent is not None else 0
+        self.hops: int = self.parent.hops if self.parent is not None else 0
         self.output: Any = MISSING
         self.refusal: str | None = None
         self.to_store: list[Cache] = []
