@@ -1,8 +1,9 @@
 """Patching a library's functions, now or when it is imported, and exactly undoing it."""
 
+import inspect
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from importlib.machinery import PathFinder
 from threading import RLock
@@ -51,6 +52,12 @@ def weave(point: JoinPoint) -> Callable[[], None]:
         LookupError: this version of the library has no such function.
     """
     owner, name, original = point.resolve()
+    if point.overrides:
+        return _weave_overrides(point, owner, name)
+    return _weave_one(point, owner, name, original)
+
+
+def _weave_one(point: JoinPoint, owner: Any, name: str, original: Any) -> Callable[[], None]:
     if isinstance(original, Wrapper):
         return lambda: None
     inherited = name not in vars(owner)
@@ -66,6 +73,62 @@ def weave(point: JoinPoint) -> Callable[[], None]:
             delattr(owner, name)
         else:
             setattr(owner, name, original)
+
+    return restore
+
+
+def _weave_overrides(point: JoinPoint, base: Any, name: str) -> Callable[[], None]:
+    """Wrap *name* in every subclass of *base* that defines it, the future ones included."""
+    undo = ExitStack()
+
+    def meet(cls: type) -> None:
+        if _concerns(point, cls, name):
+            original = inspect.getattr_static(cls, name)
+            undo.callback(_weave_one(point, cls, name, original))
+
+    for cls in _subclasses(base):
+        meet(cls)
+    undo.callback(_on_subclass(base, meet))
+    return undo.close
+
+
+def _concerns(point: JoinPoint, cls: type, name: str) -> bool:
+    names = {f"{one.__module__}:{one.__qualname__}" for one in cls.__mro__}
+    if f"{cls.__module__}:{cls.__qualname__}" in point.takes:
+        return True
+    return name in vars(cls) and (
+        bool(names.intersection(point.takes)) or not names.intersection(point.leaves)
+    )
+
+
+def _subclasses(base: Any) -> Iterator[type]:
+    for cls in base.__subclasses__():
+        yield cls
+        yield from _subclasses(cls)
+
+
+def _on_subclass(base: Any, meet: Callable[[type], None]) -> Callable[[], None]:
+    """Have *meet* called with every new subclass of *base*, until the result is called."""
+    before = vars(base).get("__init_subclass__")
+    live = True
+
+    def init_subclass(cls: Any, /, **options: Any) -> None:
+        if before is None:
+            super(base, cls).__init_subclass__(**options)
+        else:
+            before.__get__(None, cls)(**options)
+        if live:
+            meet(cls)
+
+    base.__init_subclass__ = classmethod(init_subclass)
+
+    def restore() -> None:
+        nonlocal live
+        live = False
+        if before is None:
+            del base.__init_subclass__
+        else:
+            base.__init_subclass__ = before
 
     return restore
 

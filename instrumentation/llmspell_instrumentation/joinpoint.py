@@ -56,6 +56,10 @@ class JoinPoint:
         shape: how the function hands back its result; found out when not given.
         requires: the library versions that have this function, if not all the adapter's.
         through: the door its calls go through; the engine's, unless a library needs more.
+        overrides: the method is abstract; wrap it where subclasses define it, and new
+            subclasses as they appear.
+        leaves: classes (`module:Class`) that, with their subclasses, are left alone.
+        takes: of those, classes that are wrapped all the same.
     """
 
     target: str
@@ -64,6 +68,9 @@ class JoinPoint:
     shape: Shape | None = None
     requires: str | None = None
     through: Through = through_engine
+    overrides: bool = False
+    leaves: tuple[str, ...] = ()
+    takes: tuple[str, ...] = ()
 
     @property
     def module(self) -> str:

@@ -307,6 +307,6 @@ def test_threads_may_instrument_at_once(
 def test_the_adapters_of_this_package_are_offered() -> None:
     """The adapters are found by their names, and load without their libraries."""
     offered = weaver.discover()
-    assert {"openai"} <= set(offered)
-    for name in ("openai",):
+    assert {"openai", "openai-agents"} <= set(offered)
+    for name in ("openai", "openai-agents"):
         assert offered[name].load().name == name

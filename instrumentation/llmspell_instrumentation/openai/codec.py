@@ -15,6 +15,9 @@ from llmspell_otel.telemetry import semconv
 _TRANSPORT = frozenset({"extra_headers", "extra_query"})
 """Arguments that steer the request, not the model, and may hold secrets: hooks do not see them."""
 
+MODEL_CALL = "model call"
+"""One model call however many libraries it passes: a framework's model class, then an SDK."""
+
 _UNSET = frozenset({"Omit", "NotGiven"})
 
 Reader = Callable[[Any], Any]
@@ -42,6 +45,11 @@ class OpenAICodec(Codec):
     def name(self, call: Call) -> str:
         """The model that was asked for."""
         return text(call.kwargs.get("model")) or self.operation
+
+    def identity(self, call: Call) -> object:
+        """A call below another model call is the same call."""
+        del call
+        return MODEL_CALL
 
     def input(self, call: Call) -> dict[str, Any]:
         """The arguments given, without transport details."""

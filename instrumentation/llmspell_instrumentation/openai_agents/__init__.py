@@ -1,0 +1,69 @@
+"""The OpenAI Agents SDK: runs, turns, hand-offs, tools, and models of other makers."""
+
+from llmspell_instrumentation.joinpoint import Adapter, JoinPoint
+from llmspell_instrumentation.openai_agents.models import ModelCodec
+from llmspell_instrumentation.openai_agents.runs import RunCodec, StreamedRunCodec, streamed
+from llmspell_instrumentation.openai_agents.stages import HandoffCodec, TurnCodec
+from llmspell_instrumentation.openai_agents.tools import ToolCodec
+from llmspell_otel.operations.call import Kind, Shape
+
+__all__ = ["ADAPTER"]
+
+_LOOP = "agents.run_internal"
+_MODEL = "agents.models.interface:Model"
+
+# The SDK's own models call the OpenAI SDK, whose adapter sees them; only the web socket does not.
+_SEEN_BELOW = (
+    "agents.models.openai_chatcompletions:OpenAIChatCompletionsModel",
+    "agents.models.openai_responses:OpenAIResponsesModel",
+)
+_SEEN_HERE = ("agents.models.openai_responses:OpenAIResponsesWSModel",)
+
+ADAPTER = Adapter(
+    name="openai-agents",
+    requires="openai-agents>=0.10,<1",
+    join_points=(
+        JoinPoint(target="agents.run:AgentRunner.run", kind=Kind.AGENT, codec=RunCodec()),
+        # A streamed run returns before it begins; this coroutine is the run.
+        JoinPoint(
+            target="agents.run:start_streaming",
+            kind=Kind.AGENT,
+            codec=StreamedRunCodec(),
+            through=streamed,
+        ),
+        # These names are imported by value: they are wrapped where they are called.
+        JoinPoint(target="agents.run:run_single_turn", kind=Kind.STAGE, codec=TurnCodec()),
+        JoinPoint(
+            target=f"{_LOOP}.run_loop:run_single_turn_streamed",
+            kind=Kind.STAGE,
+            codec=TurnCodec(("streamed_result", "bindings")),
+        ),
+        JoinPoint(
+            target=f"{_LOOP}.turn_resolution:execute_handoffs",
+            kind=Kind.STAGE,
+            codec=HandoffCodec(),
+        ),
+        JoinPoint(
+            target=f"{_LOOP}.tool_execution:_invoke_function_tool_with_metadata",
+            kind=Kind.TOOL,
+            codec=ToolCodec(),
+        ),
+        JoinPoint(
+            target=f"{_MODEL}.get_response",
+            kind=Kind.MODEL,
+            codec=ModelCodec(),
+            overrides=True,
+            leaves=_SEEN_BELOW,
+            takes=_SEEN_HERE,
+        ),
+        JoinPoint(
+            target=f"{_MODEL}.stream_response",
+            kind=Kind.MODEL,
+            codec=ModelCodec(),
+            shape=Shape.ASYNC_GENERATOR,
+            overrides=True,
+            leaves=_SEEN_BELOW,
+            takes=_SEEN_HERE,
+        ),
+    ),
+)
