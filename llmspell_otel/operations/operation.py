@@ -91,6 +91,7 @@ class Operation:
         "run",
         "span_id",
         "started_ns",
+        "telemetry",
         "to_store",
         "trace_id",
     )
@@ -122,6 +123,7 @@ class Operation:
         self._contexts: HookContext | None = None
         self._input: dict[str, Any] | None = None
         self.observed = False
+        self.telemetry: Telemetry | None = None
         self._identify(ports.telemetry)
 
     # -- identity
@@ -177,9 +179,11 @@ class Operation:
         self.started_ns = time.time_ns()
         self.began = time.perf_counter_ns()
         self._count()
-        telemetry = ports.telemetry if not suppressed() else None
-        active = telemetry is not None and telemetry.active
-        self.observed = active or ports.bus.wants(self.moments.complete)
+        telemetry = ports.telemetry
+        if telemetry is not None and (not telemetry.active or suppressed()):
+            telemetry = None
+        self.telemetry = telemetry
+        self.observed = telemetry is not None or ports.bus.wants(self.moments.complete)
         if not self.observed and not ports.bus.wants(self.moments.started):
             return
         self.attributes |= self._inherited()
@@ -193,7 +197,7 @@ class Operation:
             traceparent=self.traceparent,
             timestamp=self.started_ns,
         )
-        if active and telemetry is not None:
+        if telemetry is not None:
             self._place(telemetry.start(event))
         ports.bus.publish(event)
 
@@ -216,6 +220,8 @@ class Operation:
 
     def _place(self, context: Context) -> None:
         """Take over the ids that the span was given, where it was given others."""
+        if context is context_api.get_current():
+            return  # no span was made: there are metrics and logs, but no traces
         self.context = context
         span = trace.get_current_span(context).get_span_context()
         if span.is_valid:
@@ -242,8 +248,8 @@ class Operation:
             traceparent=self.traceparent,
             timestamp=data["end_time"],
         )
-        if ports.telemetry is not None and self.context is not None:
-            ports.telemetry.end(event)
+        if self.telemetry is not None:
+            self.telemetry.end(event)
         ports.bus.publish(event)
 
     # -- what the call gave
@@ -257,10 +263,11 @@ class Operation:
         if read:
             self.attributes |= read
         if self.aspect.kind is Kind.MODEL and ports.telemetry is not None:
-            cost = _contained("pricing a call", ports.telemetry.price, self._priced())
-            if cost is not None:
-                self.cost = (self.cost or Decimal(0)) + cost
-                self.run.cost += cost
+            price = _contained("pricing a call", ports.telemetry.price, self._priced())
+            if price is not None:
+                self.cost = (self.cost or Decimal(0)) + price.total
+                self.run.cost += price.total
+                self.attributes |= price.attributes
 
     def _priced(self) -> dict[str, AttributeValue]:
         if self.observed:

@@ -9,11 +9,27 @@ from opentelemetry.context import Context
 from llmspell_otel.events import EventBus, UniversalEvent, default_bus
 
 
+class Price(Protocol):
+    """What one model call cost."""
+
+    @property
+    def total(self) -> Decimal:
+        """In US dollars."""
+        ...
+
+    @property
+    def attributes(self) -> Mapping[str, str | float]:
+        """The price as span attributes."""
+        ...
+
+
 class Telemetry(Protocol):
     """What makes telemetry of operation events: inline where context needs it."""
 
-    captures: bool
-    """Whether content is wanted in events."""
+    @property
+    def captures(self) -> bool:
+        """Whether content is wanted in events."""
+        ...
 
     @property
     def active(self) -> bool:
@@ -21,15 +37,18 @@ class Telemetry(Protocol):
         ...
 
     def start(self, event: UniversalEvent) -> Context:
-        """Start the span of a started operation; gives the context that carries it."""
+        """Start the span of a started operation; gives the context that carries it.
+
+        The current context itself means that no span was made.
+        """
         ...
 
     def end(self, event: UniversalEvent) -> None:
         """End that span, and make everything else of the event later."""
         ...
 
-    def price(self, attributes: Mapping[str, Any]) -> Decimal | None:
-        """What a model call with these *attributes* cost in US dollars, if known by now."""
+    def price(self, attributes: Mapping[str, Any]) -> Price | None:
+        """What a model call with these *attributes* cost, if prices are known by now."""
         ...
 
     def new_trace_id(self) -> int:
