@@ -9,6 +9,7 @@
         * PolicyError
     * PatternError           an event pattern does not parse (`llmspell_otel.events`)
     * EventError             an event or a subscription is not usable as given
+    * EventRejectedError     a full queue refused an event
     * SettingsError          a setting is wrong
 """
 
@@ -109,6 +110,21 @@ class EventError(LlmspellError, ValueError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.what, self.problem, self.mend)
+
+
+class EventRejectedError(LlmspellError):
+    """A full queue refused an event."""
+
+    def __init__(self, event_type: str, refused: int) -> None:
+        super().__init__(
+            f"{refused} subscription(s) refused {event_type!r}: their queues are full;"
+            " give them a larger capacity or another overflow strategy"
+        )
+        self.event_type = event_type
+        self.refused = refused
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.event_type, self.refused)
 
 
 class SettingsError(LlmspellError, ValueError):

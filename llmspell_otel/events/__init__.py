@@ -1,8 +1,9 @@
 """Events: what happened, once, in order, to whoever asked."""
 
-from llmspell_otel.errors import EventError, PatternError
+from llmspell_otel.errors import EventError, EventRejectedError, PatternError
 from llmspell_otel.events.api import Event, default_bus
 from llmspell_otel.events.bus import EventBus
+from llmspell_otel.events.delivery import Mailbox, Stream
 from llmspell_otel.events.event import Metadata, UniversalEvent, make
 from llmspell_otel.events.router import Pattern
 from llmspell_otel.events.subscription import DeadLetter, Stats, Subscription
@@ -12,10 +13,13 @@ __all__ = [
     "Event",
     "EventBus",
     "EventError",
+    "EventRejectedError",
+    "Mailbox",
     "Metadata",
     "Pattern",
     "PatternError",
     "Stats",
+    "Stream",
     "Subscription",
     "UniversalEvent",
     "default_bus",

@@ -4,9 +4,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar, Unpack
 
 from llmspell_otel.errors import EventError
-from llmspell_otel.events.bus import EventBus, Options
+from llmspell_otel.events.bus import EventBus
+from llmspell_otel.events.delivery import Mailbox, Stream
 from llmspell_otel.events.event import UniversalEvent, make
-from llmspell_otel.events.subscription import Handler, Subscription
+from llmspell_otel.events.subscribing import Options
+from llmspell_otel.events.subscription import Handler, Stats, Subscription
 
 F = TypeVar("F", bound=Handler)
 
@@ -78,6 +80,39 @@ class Event:
         return event
 
     @staticmethod
+    def stream(pattern: str | Iterable[str], **options: Unpack[Options]) -> Stream:
+        """Iterate: `async for event in Event.stream("agent.**")`; see `EventBus.stream`."""
+        return default_bus().stream(pattern, **options)
+
+    @staticmethod
+    def receive(subscription: Subscription, timeout: float | None = None) -> UniversalEvent | None:
+        """The next event of a subscription without a handler; None after *timeout* seconds.
+
+        Raises:
+            EventError: *subscription* has a handler, which gets its events.
+        """
+        return _mailbox(subscription).receive(timeout)
+
+    @staticmethod
+    def receive_batch(
+        subscription: Subscription, limit: int, timeout: float | None = None
+    ) -> list[UniversalEvent]:
+        """Up to *limit* events of a subscription without a handler; see `Mailbox.receive_batch`.
+
+        Raises:
+            EventError: *subscription* has a handler, which gets its events.
+        """
+        return _mailbox(subscription).receive_batch(limit, timeout)
+
+    @staticmethod
+    def get_stats() -> dict[str, int]:
+        """The books of all subscriptions, added up, and their number."""
+        books = [each.stats for each in default_bus().subscriptions()]
+        names = Stats.__dataclass_fields__
+        total = {name: sum(getattr(each, name) for each in books) for name in names}
+        return {"subscriptions": len(books), **total}
+
+    @staticmethod
     def unsubscribe(subscription: Subscription) -> bool:
         """End *subscription*; tell whether this call ended it."""
         return subscription.unsubscribe()
@@ -94,3 +129,10 @@ class Event:
             {"name": each.name, "patterns": list(each.patterns), "stats": each.stats}
             for each in default_bus().subscriptions()
         ]
+
+
+def _mailbox(subscription: Subscription) -> Mailbox:
+    if not isinstance(subscription, Mailbox):
+        what = f"subscription {subscription.name!r}"
+        raise EventError(what, "has a handler", "subscribe without one to receive")
+    return subscription

@@ -1,44 +1,26 @@
 """The bus: takes events and hands each to whoever asked for its type."""
 
+import asyncio
+import atexit
 import itertools
+import os
+import weakref
 from collections.abc import Iterable
 from threading import Lock
-from typing import Any, Literal, TypedDict, Unpack
+from time import monotonic
+from typing import Any, Unpack
 
-from llmspell_otel.errors import EventError
+from llmspell_otel.errors import EventError, EventRejectedError
+from llmspell_otel.events.delivery import Mailbox, Stream
 from llmspell_otel.events.event import UniversalEvent, make
 from llmspell_otel.events.pattern import Branch
 from llmspell_otel.events.router import Node, Routes, branches
-from llmspell_otel.events.subscription import (
-    Deliver,
-    Handler,
-    InlineSubscription,
-    Order,
-    Subscription,
-    Where,
-    is_async,
-)
+from llmspell_otel.events.subscribing import Options, build
+from llmspell_otel.events.subscription import Deliver, Handler, Subscription
 
-Delivery = Literal["inline", "queued"]
-MAX_ERRORS = 100
+EXIT_TIMEOUT = 2.0
 
-
-class Options(TypedDict, total=False):
-    """What a subscriber may ask for.
-
-    Attributes:
-        delivery: `inline` runs the handler in the publisher's context; `queued` in its own.
-        where: Delivers only events for which this is true.
-        name: How logs, events and lists call the subscription.
-        priority: Lower is served first among the subscribers of one event; 0 is usual.
-        max_errors: Failures in a row after which it is removed; None for never. 100 if not said.
-    """
-
-    delivery: Delivery
-    where: Where
-    name: str
-    priority: int
-    max_errors: int | None
+_buses: "weakref.WeakSet[EventBus]" = weakref.WeakSet()
 
 
 class EventBus:
@@ -55,6 +37,7 @@ class EventBus:
         self._root: Node[Subscription] = Node()
         self._branches: dict[Subscription, tuple[Branch, ...]] = {}
         self._routes: Routes[Deliver] = Routes(self._find)
+        _buses.add(self)
 
     def wants(self, event_type: str) -> bool:
         """Whether anybody listens to *event_type*; ask before going to the trouble of an event."""
@@ -64,6 +47,17 @@ class EventBus:
         """Deliver *event* to everybody whose pattern matches. No handler's exception gets out."""
         for deliver in self._routes[event.event_type]:
             deliver(event)
+
+    def publish_or_raise(self, event: UniversalEvent) -> None:
+        """Publish *event*, and say so if a full queue refused it.
+
+        Raises:
+            EventRejectedError: a queue with overflow `reject`, or `block` after its timeout,
+                refused the event. The other subscriptions have been served.
+        """
+        answers = [deliver(event) for deliver in self._routes[event.event_type]]
+        if refused := answers.count(True):
+            raise EventRejectedError(event.event_type, refused)
 
     def emit(self, event_type: str, data: Any = None, **fields: Any) -> UniversalEvent | None:
         """Make an event and publish it, if anybody wants it; return it, else None.
@@ -84,6 +78,8 @@ class EventBus:
     ) -> Subscription:
         """Deliver to *handler* every event whose type matches one of *patterns*, once.
 
+        Without a handler the events wait to be received (`Mailbox`).
+
         Raises:
             PatternError: a pattern is not in the grammar.
             EventError: an option is unknown or does not go with the others.
@@ -92,9 +88,34 @@ class EventBus:
         rows = branches(texts)
         if not rows:
             raise EventError("a subscription", "has no pattern", "give one, or `*` for everything")
-        subscription = self._make(texts, handler, options)
-        self._add(subscription, rows)
+        subscription = build(self, texts, handler, next(self._ages), options)
+        with self._lock:
+            self._branches[subscription] = rows
+            for row in rows:
+                self._root.insert(row, subscription)
+            # A publisher that walked the old trie writes its answer into the old cache.
+            self._routes = Routes(self._find)
         return subscription
+
+    def mailbox(self, patterns: str | Iterable[str], **options: Unpack[Options]) -> Mailbox:
+        """Keep the events that match *patterns* until they are received.
+
+        Raises:
+            PatternError: a pattern is not in the grammar.
+            EventError: an option is unknown or does not go with the others.
+        """
+        subscription = self.subscribe(patterns, None, **options)
+        assert isinstance(subscription, Mailbox)  # noqa: S101 - no handler makes a mailbox
+        return subscription
+
+    def stream(self, patterns: str | Iterable[str], **options: Unpack[Options]) -> Stream:
+        """Iterate asynchronously over the events that match *patterns*.
+
+        Raises:
+            PatternError: a pattern is not in the grammar.
+            EventError: an option is unknown or does not go with the others.
+        """
+        return Stream(self.mailbox(patterns, **options))
 
     def remove(self, subscription: Subscription) -> bool:
         """Deliver no further event to *subscription*; tell whether it was there."""
@@ -117,32 +138,31 @@ class EventBus:
         with self._lock:
             return tuple(self._branches)
 
-    def _make(
-        self, patterns: tuple[str, ...], handler: Handler | None, options: Options
-    ) -> Subscription:
-        if unknown := set(options) - Options.__annotations__.keys():
-            known = ", ".join(sorted(Options.__annotations__))
-            raise EventError(f"option {min(unknown)!r}", "is unknown", f"use one of {known}")
-        if handler is None or not callable(handler):
-            raise EventError("handler", f"{handler!r} cannot be called", "give a function")
-        if is_async(handler):
-            raise EventError("an async handler", "cannot run inline", "say delivery='queued'")
-        age = next(self._ages)
-        name = options.get("name") or str(getattr(handler, "__qualname__", f"subscription-{age}"))
-        rank = (options.get("priority", 0), age)
-        order = Order(name, rank, options.get("max_errors", MAX_ERRORS))
-        subscription = InlineSubscription(self, patterns, order, handler)
-        if where := options.get("where"):
-            subscription.only(where)
-        return subscription
+    def flush(self, timeout: float = 5.0) -> bool:
+        """Wait until no handler has anything queued, at most *timeout* seconds; tell so."""
+        deadline = monotonic() + timeout
+        others = [each for each in self.subscriptions() if not isinstance(each, Mailbox)]
+        return all(each.flush(max(0.0, deadline - monotonic())) for each in others)
 
-    def _add(self, subscription: Subscription, rows: tuple[Branch, ...]) -> None:
-        with self._lock:
-            self._branches[subscription] = rows
-            for row in rows:
-                self._root.insert(row, subscription)
-            # A publisher that walked the old trie writes its answer into the old cache.
-            self._routes = Routes(self._find)
+    def close(self, timeout: float = EXIT_TIMEOUT) -> None:
+        """End every subscription; what is queued is delivered within *timeout* seconds or dropped.
+
+        Every event is accounted for in the subscriptions' books. The bus may be used again.
+        """
+        deadline = monotonic() + timeout
+        for subscription in self.subscriptions():
+            subscription.close(max(0.0, deadline - monotonic()))
+            self.remove(subscription)
+
+    async def aclose(self, timeout: float = EXIT_TIMEOUT) -> None:  # noqa: ASYNC109 - one deadline for all
+        """`close`, without blocking the loop that handlers may need."""
+        await asyncio.to_thread(self.close, timeout)
+
+    def forked(self) -> None:
+        """Begin anew in a forked child: fresh locks, empty queues, no workers."""
+        self._lock = Lock()
+        for subscription in self._branches:
+            subscription.forked()
 
     def _find(self, event_type: str) -> tuple[Deliver, ...]:
         found = sorted(self._root.find(event_type), key=_rank)
@@ -151,3 +171,39 @@ class EventBus:
 
 def _rank(subscription: Subscription) -> tuple[int, int]:
     return subscription.rank
+
+
+def _close_all() -> None:
+    """At the end of the process: one deadline for all buses together."""
+    deadline = monotonic() + EXIT_TIMEOUT
+    for bus in list(_buses):
+        bus.close(max(0.0, deadline - monotonic()))
+
+
+_held: list[Lock] = []
+
+
+def _before_fork() -> None:
+    """Hold every bus still, so that a child never inherits a half-changed one."""
+    # Bounded: a thread that forks while it subscribes must not wait for itself.
+    locks = [bus._lock for bus in list(_buses)]  # noqa: SLF001 - the module that owns the class
+    _held.extend(lock for lock in locks if lock.acquire(timeout=1))
+
+
+def _after_fork_in_parent() -> None:
+    while _held:
+        _held.pop().release()
+
+
+def _after_fork_in_child() -> None:
+    _held.clear()
+    for bus in list(_buses):
+        bus.forked()
+
+
+atexit.register(_close_all)
+os.register_at_fork(
+    before=_before_fork,
+    after_in_parent=_after_fork_in_parent,
+    after_in_child=_after_fork_in_child,
+)

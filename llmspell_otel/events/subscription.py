@@ -12,9 +12,11 @@ from threading import Lock
 from typing import Any, Protocol, Self
 
 from llmspell_otel.events.event import UniversalEvent, make
+from llmspell_otel.events.limiter import TokenBucket
 
 Handler = Callable[[UniversalEvent], Any]
-Deliver = Callable[[UniversalEvent], None]
+Deliver = Callable[[UniversalEvent], bool | None]
+"""Hands an event to a subscription; answers True if it was refused."""
 Where = Callable[[UniversalEvent], Any]
 
 HANDLER_ERROR = "event:handler_error"
@@ -31,10 +33,10 @@ class Stats:
 
     Attributes:
         published: Events that matched the patterns and passed the filter.
-        delivered: Events handed to the handler or the receiver.
+        delivered: Events that the handler is done with, or that were received.
         dropped: Events given up: overflow, end of life, rate limit, close.
         rejected: Events refused at the door.
-        queued: Events waiting.
+        queued: Events waiting, or being handled.
         errors: Deliveries whose handler raised; counted as delivered too.
         filtered: Events that matched the patterns but not the filter.
     """
@@ -116,7 +118,7 @@ class Failures:
         self.failing = False
         self.letters: deque[DeadLetter] = deque(maxlen=MAX_DEAD_LETTERS)
 
-    def record(self, event: UniversalEvent, error: Exception) -> None:
+    def record(self, event: UniversalEvent, error: BaseException) -> None:
         """Take note that the handler raised *error* over *event*.
 
         Raises:
@@ -137,6 +139,10 @@ class Failures:
         if spent or runaway:
             self._give_up(name)
         self._announce(event, name)
+
+    def forked(self) -> None:
+        """Leave the parent's lock, which another thread may hold for ever in a forked child."""
+        self._lock = Lock()
 
     def recovered(self) -> None:
         """Take note that the handler works again."""
@@ -200,6 +206,7 @@ class Subscription:
         self.deliver: Deliver = _nowhere
         self._host = host
         self._filtered = Counter()
+        self._limited = Counter()
 
     @property
     def stats(self) -> Stats:
@@ -215,24 +222,48 @@ class Subscription:
         """Take no further events; tell whether this call ended the subscription."""
         return self._host.remove(self)
 
+    def flush(self, timeout: float = 5.0) -> bool:
+        """Wait until nothing is queued, at most *timeout* seconds; tell whether that is so."""
+        del timeout
+        return True
+
+    def close(self, timeout: float) -> None:
+        """Hand out what waits for at most *timeout* seconds and drop the rest."""
+
     def ended(self) -> None:
         """Let go of what the subscription holds; the bus calls this once."""
         self.active = False
+
+    def forked(self) -> None:
+        """Begin anew in a forked child."""
+        self.failures.forked()
+
+    def at_most(self, rate: float) -> None:
+        """Deliver at most *rate* events a second, in bursts of as many; drop the others."""
+        deliver, tick, bucket = self.deliver, self._limited.tick, TokenBucket(rate)
+
+        def door(event: UniversalEvent) -> bool | None:
+            if bucket.admits():
+                return deliver(event)
+            tick()
+            return False
+
+        self.deliver = door
 
     def only(self, where: Where) -> None:
         """Deliver only the events for which *where* is true."""
         deliver, tick, failures = self.deliver, self._filtered.tick, self.failures
 
-        def door(event: UniversalEvent) -> None:
+        def door(event: UniversalEvent) -> bool | None:
             try:
                 wanted = where(event)
             except Exception as error:
                 failures.record(event, error)
                 wanted = False
             if wanted:
-                deliver(event)
-            else:
-                tick()
+                return deliver(event)
+            tick()
+            return False
 
         self.deliver = door
 
@@ -261,10 +292,11 @@ class InlineSubscription(Subscription):
     @property
     def stats(self) -> Stats:
         """The books as they stand; what is published is delivered at once."""
-        delivered = self._delivered.value
+        delivered, limited = self._delivered.value, self._limited.value
         return Stats(
-            published=delivered,
+            published=delivered + limited,
             delivered=delivered,
+            dropped=limited,
             errors=self.failures.total,
             filtered=self._filtered.value,
         )

@@ -276,7 +276,13 @@ def test_a_deep_caller_does_not_cost_a_good_subscriber(bus: EventBus) -> None:
 @pytest.mark.parametrize(
     ("arguments", "options", "problem"),
     [
-        (("a", None), {}, "cannot be called"),
+        (("a", None), {"delivery": "inline"}, "cannot be served inline"),
+        (("a", print), {"capacity": 3}, "needs a queue"),
+        (("a", print), {"delivery": "pigeon"}, "is 'pigeon'"),
+        (("a", print), {"delivery": "queued", "capacity": 0}, "let at least 1"),
+        (("a", print), {"delivery": "queued", "overflow": "burn"}, "use one of drop_oldest"),
+        (("a", print), {"delivery": "queued", "low_water": 0.9}, "water marks"),
+        (("a", print), {"rate_limit": -1}, "above 0"),
         (("a", 7), {}, "cannot be called"),
         (((), print), {}, "has no pattern"),
         (("a", print), {"speed": 3}, "option 'speed' is unknown"),
