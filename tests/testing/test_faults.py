@@ -52,7 +52,7 @@ def test_the_sdk_retries_after_the_time_it_is_told(serve) -> None:
 
 def test_slow_replies_run_into_timeouts(serve) -> None:
     """A delay before the headers is longer than an impatient client waits; the server notices."""
-    server, client = serve([Reply.text("late", delay=5)], timeout=0.1)
+    server, client = serve([Reply.text("late", delay=60)], timeout=1)
     with pytest.raises(openai.APITimeoutError):
         client.responses.create(**ASK)
     server.wait_until(lambda s: len(s.left_early) == 1)
@@ -62,11 +62,18 @@ def test_delays_of_a_stream(serve) -> None:
     """The first chunk and the later ones can be made to wait, each by its own time."""
     _, client = serve([Reply.text("a b c", first_chunk_delay=0.2, chunk_delay=0.03)])
     begun = time.monotonic()
-    stream = client.chat.completions.create(**CHAT, stream=True)
-    opened = time.monotonic() - begun
-    times = [time.monotonic() - begun for _ in stream]
-    assert opened < 0.2 <= times[0]
-    assert times[-1] - times[0] >= 0.03 * (len(times) - 1) - 0.01
+    times = [time.monotonic() for _ in client.chat.completions.create(**CHAT, stream=True)]
+    assert times[0] - begun >= 0.2
+    assert times[-1] - begun >= 0.2 + 0.03 * (len(times) - 1)
+
+
+def test_a_stream_opens_before_its_first_chunk(serve) -> None:
+    """The headers are there at once, however long the first chunk takes."""
+    server, client = serve([Reply.text("a", first_chunk_delay=60)], timeout=30)
+    begun = time.monotonic()
+    client.chat.completions.create(**CHAT, stream=True).close()
+    assert time.monotonic() - begun < 30
+    server.wait_until(lambda s: len(s.left_early) == 1)
 
 
 @pytest.mark.parametrize("after", [0, 2])
@@ -133,15 +140,19 @@ def test_an_async_client_is_cancelled_in_mid_stream(serve) -> None:
     server, _ = serve([Reply.endless()])
 
     async def run() -> None:
+        begun = asyncio.Event()
         async with async_client(server) as client:
 
             async def consume() -> None:
                 async with await client.responses.create(**ASK, stream=True) as stream:
                     async for _ in stream:
-                        pass
+                        begun.set()
 
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(consume(), 0.2)
+            task = asyncio.create_task(consume())
+            await begun.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
 
     asyncio.run(run())
     server.wait_until(lambda s: len(s.left_early) == 1)
