@@ -129,7 +129,7 @@ def test_stopping_ends_an_endless_stream() -> None:
         next(stream)
         begun = time.monotonic()
         server.stop()
-        assert time.monotonic() - begun < 1
+        assert time.monotonic() - begun < 3
         with pytest.raises(BROKEN_OFF):
             list(stream)
         client.close()
