@@ -24,7 +24,7 @@ class _Advice:
     __slots__ = ("_aspect", "_through", "live")
 
     def __init__(self, point: JoinPoint, original: Any) -> None:
-        from llmspell_otel.operations import Aspect  # type: ignore[attr-defined,unused-ignore]
+        from llmspell_otel.operations import Aspect
 
         self._aspect = Aspect(
             kind=point.kind, codec=point.codec, shape=point.shape or shape_of(original)

@@ -24,7 +24,7 @@ Through = Callable[[Any, Call], Any]
 
 def through_engine(aspect: Any, call: Call) -> Any:
     """Hand the *call* to the engine; the door of every join point that needs no other."""
-    from llmspell_otel.operations import invoke  # type: ignore[attr-defined,unused-ignore]
+    from llmspell_otel.operations import invoke
 
     return invoke(aspect, call)
 

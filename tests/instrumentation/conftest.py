@@ -1,27 +1,25 @@
 """What the adapters' tests share."""
 
+import gc
 import importlib
 import itertools
+import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
+from typing import Any
 
 import pytest
 
+from llmspell_otel.guard import guard
+from llmspell_otel.hooks import Hook
+from llmspell_otel.operations.ports import ports
 from tests.instrumentation import toy
+from tests.instrumentation.watching import Watching
 
 _numbers = itertools.count()
-
-
-@pytest.fixture(autouse=True)
-def _engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Until the engine is there: calls pass through."""
-    from llmspell_otel import operations
-
-    if not hasattr(operations, "invoke"):
-        monkeypatch.setattr(operations, "Aspect", SimpleNamespace, raising=False)
-        monkeypatch.setattr(operations, "invoke", lambda _, call: call.proceed(), raising=False)
 
 
 @pytest.fixture
@@ -39,3 +37,34 @@ def toy_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def toy_library(toy_name: str) -> ModuleType:
     """The toy library, imported."""
     return importlib.import_module(f"{toy_name}.inner")
+
+
+@pytest.fixture
+def watching(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> Iterator[Watching]:
+    """The spans that a test makes: all ended, none twice, nothing contained or logged."""
+    telemetry = Watching()
+    monkeypatch.setattr(ports, "telemetry", telemetry)
+    contained = guard.failures
+    with caplog.at_level(logging.WARNING):
+        yield telemetry
+        gc.collect()
+    assert telemetry.open == 0
+    ids = [span.context.span_id for span in telemetry.spans]
+    assert len(ids) == len(set(ids))
+    assert telemetry.unmatched == 0
+    assert not [record.getMessage() for record in caplog.records if record.name != "openai.agents"]
+    assert guard.failures == contained
+
+
+@pytest.fixture
+def hook() -> Iterator[Callable[..., Any]]:
+    """Register a hook for the length of a test: `hook("tool:before_execution", function)`."""
+    with ExitStack() as registered:
+
+        def register(point: str, function: Callable[[Any], Any], **options: Any) -> None:
+            handle = Hook.register(point, function, **options)
+            registered.callback(handle.unregister)
+
+        yield register

@@ -16,12 +16,15 @@ class ChatFold:
     everything else waits for `result`.
     """
 
-    __slots__ = ("_usages", "add", "chunks")
+    __slots__ = ("_usages", "chunks")
 
     def __init__(self, usages: Usages | None = None) -> None:
         self.chunks: list[Any] = []
-        self.add = self.chunks.append
         self._usages = usages
+
+    def add(self, chunk: Any) -> None:
+        """Keep *chunk*."""
+        self.chunks.append(chunk)
 
     def result(self) -> dict[str, Any]:
         """The completion that the chunks so far amount to."""

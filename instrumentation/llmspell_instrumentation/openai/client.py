@@ -76,9 +76,13 @@ def _provider(client: type, host: str) -> Provider:
 
 def error_type(error: BaseException) -> str | None:
     """The provider's error code, else its HTTP status; None for errors without either."""
-    code = getattr(error, "code", None)
-    # A code comes from the network: only what looks like one may become a metric's attribute.
-    if isinstance(code, str) and _CODE.fullmatch(code):
+    code = code_of(getattr(error, "code", None))
+    if code is not None:
         return code
     status = getattr(error, "status_code", None)
     return str(status) if isinstance(status, int) else None
+
+
+def code_of(code: Any) -> str | None:
+    """A *code* from the network, if it looks like one: it becomes an attribute of metrics."""
+    return code if isinstance(code, str) and _CODE.fullmatch(code) else None

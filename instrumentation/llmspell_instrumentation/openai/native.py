@@ -71,7 +71,7 @@ def parsed_chat(call: Call, completion: Any) -> Any:
 
 def chat_chunks(call: Call, completion: Any) -> Iterator[dict[str, Any]]:
     """The chunks that a stream of this *completion* has."""
-    head = {**plain(completion), "object": "chat.completion.chunk"}
+    head: dict[str, Any] = {**plain(completion), "object": "chat.completion.chunk"}
     usage, choices = head.pop("usage", None), head.pop("choices", [])
     for choice in choices:
         message = choice.get("message") or {}
@@ -109,7 +109,7 @@ def response(call: Call, content: bytes, media_type: str = "text/event-stream") 
 
 
 def _event(chunk: Any) -> bytes:
-    data = plain(chunk)
+    data: Any = plain(chunk)
     kind = data.get("type") if isinstance(data, dict) else None
     name = f"event: {kind}\n" if kind else ""
     return f"{name}data: {json.dumps(data)}\n\n".encode()

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from opentelemetry.util.types import AttributeValue
 
-from llmspell_instrumentation.openai import native, responses_content
+from llmspell_instrumentation.openai import client, native, responses_content
 from llmspell_instrumentation.openai.chat import API_TYPE, output_type
 from llmspell_instrumentation.openai.chat_content import tools
 from llmspell_instrumentation.openai.codec import MODEL_ARGUMENTS, OpenAICodec, Reader
@@ -60,6 +60,7 @@ class ResponsesCodec(OpenAICodec):
                 semconv.RESPONSE_ID: text(get(result, "id")),
                 semconv.RESPONSE_MODEL: text(get(result, "model")),
                 semconv.RESPONSE_FINISH_REASONS: finish_reasons(result),
+                semconv.ERROR_TYPE: failure_of(result),
                 semconv.CONVERSATION_ID: text(get(result, "conversation", "id")),
                 semconv.CONVERSATION_COMPACTED: True if compacted else None,
                 semconv.OPENAI_RESPONSE_SERVICE_TIER: text(get(result, "service_tier")),
@@ -121,15 +122,19 @@ class ResponsesFold:
     A stream that ends before it amounts to the items that were done.
     """
 
-    __slots__ = ("add", "chunks")
+    __slots__ = ("chunks",)
 
     def __init__(self) -> None:
         self.chunks: list[Any] = []
-        self.add = self.chunks.append
+
+    def add(self, chunk: Any) -> None:
+        """Keep *chunk*."""
+        self.chunks.append(chunk)
 
     def result(self) -> Any:
         """The response that the events so far amount to."""
         begun: Any = None
+        failure: dict[str, Any] | None = None
         items: list[Any] = []
         for event in self.chunks:
             kind = get(event, "type")
@@ -139,12 +144,22 @@ class ResponsesFold:
                 begun = get(event, "response")
             elif kind == "response.output_item.done":
                 items.append(get(event, "item"))
+            elif kind == "error":
+                failure = {"code": get(event, "code"), "message": get(event, "message")}
         return {
             "id": get(begun, "id"),
             "model": get(begun, "model"),
-            "status": "in_progress",
+            "status": "failed" if failure else "in_progress",
+            "error": failure,
             "output": items,
         }
+
+
+def failure_of(result: Any) -> str | None:
+    """The `error.type` of a response that says that it failed; no exception tells of it."""
+    if get(result, "status") != "failed":
+        return None
+    return client.code_of(get(result, "error", "code")) or semconv.ERROR_TYPE_OTHER
 
 
 def finish_reasons(result: Any) -> list[str] | None:
