@@ -53,6 +53,9 @@ def closing_attributes(data: Mapping[str, Any]) -> dict[str, Any]:
         closing[names.OPERATION_OUTCOME] = str(outcome)
     if (attempts := data.get("attempts")) and attempts > 1:
         closing[names.RETRY_COUNT] = attempts - 1
+    if (cost := data.get("cost")) is not None:
+        # The sum over all attempts, where the attributes tell of the last one.
+        closing[names.COST_TOTAL] = float(cost)
     if chunks := data.get("chunks"):
         closing |= _streamed(chunks)
     if data.get("decisions"):

@@ -4,6 +4,9 @@ import random
 import threading
 from typing import Any, Final, NamedTuple, Protocol
 
+from opentelemetry.context import Context
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
+
 _TRACEPARENT_LENGTH: Final = 55
 
 
@@ -40,6 +43,20 @@ def parse(traceparent: Any) -> Ids | None:
     except ValueError:
         return None
     return ids if ids.trace and ids.span else None
+
+
+def context_of(traceparent: Any) -> Context | None:
+    """A context whose span is the one that *traceparent* names; None if it names none.
+
+    For points and records that are made after their span: as exemplars they belong to it.
+    """
+    named = parse(traceparent)
+    if named is None:
+        return None
+    span = SpanContext(
+        named.trace, named.span, is_remote=False, trace_flags=TraceFlags(named.flags)
+    )
+    return set_span_in_context(NonRecordingSpan(span), Context())
 
 
 class RandomIds:

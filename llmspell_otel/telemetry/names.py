@@ -88,6 +88,7 @@ EVENT_HOOK_EXCEPTION: Final = "llmspell.hook.exception"
 EVENT_GUARDRAIL_RESULT: Final = "llmspell.guardrail.result"
 EVENT_RETRY_SCHEDULED: Final = "llmspell.retry.scheduled"
 EVENT_RATE_LIMITED: Final = "llmspell.rate_limiting.rejected"
+EVENT_STAGE_EXCEPTION: Final = "llmspell.run_stage.exception"
 EVENT_BREAKER_CHANGED: Final = "llmspell.circuit_breaker.state_changed"
 
 # Metrics.

@@ -247,6 +247,10 @@ EVENT_INFERENCE_DETAILS: Final = "gen_ai.client.inference.operation.details"
 EVENT_EVALUATION_RESULT: Final = "gen_ai.evaluation.result"
 EVENT_CLIENT_EXCEPTION: Final = "gen_ai.client.operation.exception"
 EVENT_TOOL_EXCEPTION: Final = "gen_ai.execute_tool.exception"
+# Named by the general rule `<operation>.exception`, as the one for tools is.
+EVENT_AGENT_EXCEPTION: Final = "gen_ai.invoke_agent.exception"
+EVENT_WORKFLOW_EXCEPTION: Final = "gen_ai.invoke_workflow.exception"
+EVENT_PLAN_EXCEPTION: Final = "gen_ai.plan.exception"
 
 # Metrics.
 CLIENT_INFERENCE_DURATION: Final = "gen_ai.client.inference.duration"

@@ -57,7 +57,7 @@ def attributes_of(data: Mapping[str, Any]) -> dict[str, Any]:
     operation, key = _KINDS.get(data.get("kind", ""), (None, None))
     if operation is None or key is None:
         return attributes
-    if semconv.OPERATION_NAME not in attributes:
+    if not isinstance(attributes.get(semconv.OPERATION_NAME), str):
         attributes[semconv.OPERATION_NAME] = operation
     if key not in attributes and (name := data.get("name")):
         attributes[key] = name

@@ -259,11 +259,13 @@ class SpanBridge:
         attributes = attributes_of(data)
         if self.capture.on_span and (content := data.get("content")):
             attributes |= bounded(content)
-        closing |= {
+        fresh = {
             key: value
             for key, value in attributes.items()
             if key not in started or started[key] != value
         }
+        # What only the end knows goes first: it must not fall to the limit, and it prevails.
+        closing = {**closing, **fresh, **closing} if fresh else closing
         opened.span.set_attributes(clean(_fitting(closing, MAX_ATTRIBUTES - len(started))))
         if semconv.ERROR_TYPE in closing:
             opened.span.set_status(

@@ -4,9 +4,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from llmspell_otel.telemetry.pipeline import Providers, Telemetry
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 START = 1_790_000_000_000_000_000
@@ -110,3 +116,55 @@ class Traces:
         """The one span that was exported."""
         (span,) = self.spans
         return span
+
+
+class Signals(Traces):
+    """Real providers for all three signals, and what came out of them."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.reader = InMemoryMetricReader()
+        self.meters = MeterProvider([self.reader], shutdown_on_exit=False)
+        self.records = InMemoryLogRecordExporter()
+        self.loggers = LoggerProvider(shutdown_on_exit=False)
+        self.loggers.add_log_record_processor(SimpleLogRecordProcessor(self.records))
+
+    @property
+    def providers(self) -> Providers:
+        """For `Telemetry`."""
+        return Providers(self.provider, self.meters, self.loggers)
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """Every metric that was collected, by name."""
+        data = self.reader.get_metrics_data()
+        return {
+            metric.name: metric
+            for resource in (data.resource_metrics if data else ())
+            for scope in resource.scope_metrics
+            for metric in scope.metrics
+        }
+
+    @property
+    def points(self) -> dict[str, list[tuple[dict[str, Any], float]]]:
+        """By metric: its attributes and its value, the sum of a histogram."""
+        return {
+            name: [
+                (dict(point.attributes), getattr(point, "value", getattr(point, "sum", None)))
+                for point in metric.data.data_points
+            ]
+            for name, metric in self.metrics.items()
+        }
+
+    @property
+    def logs(self) -> list[Any]:
+        """Every log record that was exported."""
+        return [each.log_record for each in self.records.get_finished_logs()]
+
+
+def run(telemetry: Telemetry, *calls: Call) -> None:
+    """Have *telemetry* see *calls* from start to end, and wait until it is done with them."""
+    for call in calls:
+        telemetry.start(call.started())
+        telemetry.end(call.ended())
+    assert telemetry.flush(10)

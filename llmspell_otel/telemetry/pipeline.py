@@ -1,0 +1,253 @@
+"""Telemetry as one thing: spans inline, everything else on the worker."""
+
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Final, NamedTuple
+
+from opentelemetry import _logs, metrics
+from opentelemetry._logs import LoggerProvider
+from opentelemetry.context import Context
+from opentelemetry.metrics import MeterProvider
+from opentelemetry.trace import TracerProvider
+
+from llmspell_otel.telemetry import logs, names, semconv
+from llmspell_otel.telemetry.capture import CaptureMode, capture_mode, emits_details
+from llmspell_otel.telemetry.ids import context_of
+from llmspell_otel.telemetry.instruments import Instruments, Point
+from llmspell_otel.telemetry.logs import LogWriter
+from llmspell_otel.telemetry.measure import costing, measured, unpriced, was_called
+from llmspell_otel.telemetry.prices import Prices
+from llmspell_otel.telemetry.rates import Price, has_usage
+from llmspell_otel.telemetry.shape import attributes_of
+from llmspell_otel.telemetry.spans import OperationEvent, SpanBridge
+from llmspell_otel.telemetry.worker import CAPACITY, EXIT_TIMEOUT, Books, Worker
+
+_API: Final = ("opentelemetry.metrics", "opentelemetry._logs")
+_PRICED: Final = semconv.INFERENCE | {semconv.Operation.EMBEDDINGS}
+_DOLLARS: Final = "USD"
+
+
+class Providers(NamedTuple):
+    """Where each signal goes; None is the global provider, even one that is set later."""
+
+    tracer: TracerProvider | None = None
+    meter: MeterProvider | None = None
+    logger: LoggerProvider | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What is recorded, and how much of it may wait."""
+
+    version: str = ""
+    """Of the instrumentation scope."""
+    capture: CaptureMode | None = None
+    """Where content goes; None is what the environment says."""
+    also: Collection[str] = ()
+    """Opt-in instruments that are wanted."""
+    without: Collection[str] = ()
+    """Instruments that are not wanted."""
+    capacity: int = CAPACITY
+    """Ended operations that may wait for the worker."""
+
+
+EVERYWHERE: Final = Providers()
+"""The global providers."""
+USUAL: Final = Options()
+"""Everything but what is opt-in, content as the environment says."""
+
+
+class Telemetry:
+    """Makes spans, log records, metrics and cost of operations' events.
+
+    No method raises into its caller.
+
+    Args:
+        providers: where the signals go.
+        prices: what model calls cost; None prices nothing.
+        options: what is recorded.
+    """
+
+    def __init__(
+        self,
+        providers: Providers = EVERYWHERE,
+        prices: Prices | None = None,
+        options: Options = USUAL,
+    ) -> None:
+        version = options.version
+        capture = capture_mode() if options.capture is None else options.capture
+        self.captures = capture.on
+        self.prices = prices
+        self.bridge = SpanBridge(providers.tracer, version=version, capture=capture)
+        self.instruments = Instruments(
+            providers.meter, version=version, also=options.also, without=options.without
+        )
+        self.writer = LogWriter(providers.logger, version=version)
+        self.worker = Worker(self._process, capacity=options.capacity)
+        self._details = emits_details(capture)
+        self._found = False
+        self._missing: list[Callable[[], bool]] = [
+            lambda: self.bridge.active,
+            lambda: _is_real(providers.meter or metrics.get_meter_provider()),
+            lambda: _is_real(providers.logger or _logs.get_logger_provider()),
+        ]
+        self._breakers: dict[str, str] = {}
+        self._watch()
+
+    @property
+    def active(self) -> bool:
+        """Whether any signal goes anywhere: true from the moment that a real provider is there."""
+        return self._found or self._look()
+
+    @property
+    def books(self) -> Books:
+        """What became of every ended operation on its way to metrics and log records."""
+        return self.worker.books
+
+    def start(self, event: OperationEvent) -> Context:
+        """As `SpanBridge.start`."""
+        return self.bridge.start(event)
+
+    def end(self, event: OperationEvent) -> None:
+        """End the operation's span, and leave the rest of its telemetry to the worker."""
+        self.bridge.end(event)
+        if self._missing:
+            self._look()
+        if self._found:
+            self.worker.offer(event)
+
+    def price(self, attributes: Mapping[str, Any]) -> Decimal | None:
+        """What the finished model call with *attributes* cost in US dollars, if known by now.
+
+        Call it once per call: it adds to the running totals, and notes the price among the
+        *attributes* (`llmspell.cost.*`) if they are a dict.
+        """
+        priced = self.prices.price(attributes) if self.prices is not None else None
+        if not isinstance(priced, Price):
+            return None
+        if isinstance(attributes, dict):
+            attributes.update(priced.attributes)
+        return priced.total if priced.currency == _DOLLARS else None
+
+    def new_trace_id(self) -> int:
+        """As `SpanBridge.new_trace_id`."""
+        return self.bridge.new_trace_id()
+
+    def new_span_id(self) -> int:
+        """As `SpanBridge.new_span_id`."""
+        return self.bridge.new_span_id()
+
+    def breaker_changed(self, name: str, state: str, reason: str | None = None) -> None:
+        """Take note that the circuit breaker *name* is now in *state*, and say so in the log."""
+        self._breakers[name] = state
+        self.writer.write(
+            logs.breaker_changed(
+                name,
+                state,
+                reason=reason if self.captures else None,
+                timestamp=time.time_ns(),
+            )
+        )
+
+    def flush(self, timeout: float = 30.0) -> bool:
+        """Wait until all ended operations have become telemetry; false after *timeout* seconds."""
+        return self.worker.flush(timeout)
+
+    def close(self, timeout: float = EXIT_TIMEOUT) -> bool:
+        """As `Worker.close`."""
+        return self.worker.close(timeout)
+
+    def _look(self) -> bool:
+        """Look for the providers that were missing so far; whether there is any."""
+        missing = [is_there for is_there in self._missing if not is_there()]
+        if len(missing) < len(self._missing):
+            self._missing = missing
+            self._found = True
+            self.worker.before_providers_shut_down()
+        return self._found
+
+    def _process(self, event: OperationEvent) -> None:
+        data = event.data
+        attributes = attributes_of(data)
+        context = context_of(event.traceparent)
+        try:
+            self.instruments.record(self._points(data, attributes), context)
+        finally:
+            content = self.captures
+            for record in logs.told(data, attributes, content=content, details=self._details):
+                self.writer.write(record, context)
+
+    def _points(self, data: Mapping[str, Any], attributes: dict[str, Any]) -> Iterator[Point]:
+        yield from measured(data, attributes)
+        if attributes.get(semconv.OPERATION_NAME) in _PRICED and was_called(data):
+            yield from self._cost(data, attributes)
+
+    def _cost(self, data: Mapping[str, Any], attributes: dict[str, Any]) -> Iterator[Point]:
+        if self.prices is None or not has_usage(attributes):
+            return
+        if names.COST_TOTAL not in attributes:
+            # Prices were not loaded yet when the call ended, or the model has none.
+            priced = self.prices.settle(attributes)
+            if priced is None:
+                yield unpriced(attributes)
+                return
+            attributes = attributes | priced.attributes
+        total = float(data.get("cost") or attributes[names.COST_TOTAL])
+        currency, source = (str(attributes.get(key)) for key in _MONEY)
+        yield from costing(attributes, total, currency, source)
+
+    def _watch(self) -> None:
+        events, worker, breakers = "{event}", self.worker, self._breakers
+        for name, field in ((names.QUEUE_SIZE, "queued"), (names.QUEUE_CAPACITY, "capacity")):
+            self.instruments.observe(
+                name, events, "The telemetry queue.", _Gauge(worker, field).read
+            )
+        self.instruments.observe_count(
+            names.EVENTS_PROCESSED,
+            events,
+            "Ended operations, processed or dropped.",
+            lambda: _processed(worker.books),
+        )
+        self.instruments.observe(
+            names.BREAKER_STATUS,
+            "{breaker}",
+            "1 for the state that a breaker is in.",
+            lambda: _status(breakers),
+        )
+
+
+_MONEY: Final = (names.COST_CURRENCY, names.COST_SOURCE)
+
+
+def _is_real(provider: object) -> bool:
+    return not type(provider).__module__.startswith(_API)
+
+
+class _Gauge:
+    """One field of a worker's books."""
+
+    def __init__(self, worker: Worker, field: str) -> None:
+        self._worker = worker
+        self._field = field
+
+    def read(self) -> list[tuple[float, dict[str, Any]]]:
+        """Its value now."""
+        return [(getattr(self._worker.books, self._field), {})]
+
+
+def _processed(books: Books) -> list[tuple[float, dict[str, Any]]]:
+    return [
+        (books.processed, {}),
+        (books.dropped_full, {semconv.ERROR_TYPE: "queue_full"}),
+        (books.dropped_closed, {semconv.ERROR_TYPE: "already_shutdown"}),
+    ]
+
+
+def _status(breakers: Mapping[str, str]) -> list[tuple[float, dict[str, Any]]]:
+    return [
+        (int(state == now), {names.BREAKER_NAME: name, names.BREAKER_STATE: state})
+        for name, now in list(breakers.items())
+        for state in sorted({*names.BreakerState, now})
+    ]
