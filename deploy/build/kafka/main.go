@@ -1,8 +1,9 @@
-// A Kafka broker in one process, for trying the gateway tier on one machine.
-// It keeps nothing on disk: never run it for anything but trials and tests.
+// A Kafka broker in one process and in memory, for trying the gateway tier on one machine.
+// It keeps nothing on disk: it is for trials and tests alone.
 package main
 
 import (
+	"flag"
 	"log"
 	"os"
 	"os/signal"
@@ -12,13 +13,22 @@ import (
 )
 
 func main() {
-	port := 9092
-	cluster, err := kfake.NewCluster(kfake.Ports(port), kfake.NumBrokers(1), kfake.AllowAutoTopicCreation(), kfake.DefaultNumPartitions(8))
+	port := flag.Int("port", 9092, "port on loopback")
+	partitions := flag.Int("partitions", 8, "partitions of a new topic")
+	flag.Parse()
+
+	cluster, err := kfake.NewCluster(
+		kfake.NumBrokers(1),
+		kfake.Ports(*port),
+		kfake.AllowAutoTopicCreation(),
+		kfake.DefaultNumPartitions(*partitions),
+	)
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer cluster.Close()
-	log.Printf("broker on %v", cluster.ListenAddrs())
+	log.Printf("listening on %v", cluster.ListenAddrs())
+
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGINT, syscall.SIGTERM)
 	<-stop
