@@ -21,6 +21,7 @@ from enum import StrEnum
 from threading import Lock, RLock
 from typing import Final
 
+from llmspell_otel.hooks.forks import watch_forks
 from llmspell_otel.hooks.profiles import (
     CONSERVATIVE,
     DEFAULT,
@@ -136,6 +137,7 @@ class Breaker:
     """
 
     __slots__ = (
+        "__weakref__",
         "_changes",
         "_clock",
         "_failed",
@@ -183,15 +185,20 @@ class Breaker:
         self._clock = clock
         self._on_change = on_change
         self._changes: deque[tuple[BreakerState, BreakerState, str]] = deque()
-        # Re-entrant: the garbage collector may run a finaliser, and so a hook, in our midst.
-        self._lock = RLock()
-        self._notifying = Lock()
+        self.after_fork()
+        watch_forks(self)
         window_ns = _nanoseconds(profile.failure_window)
         self._failed = _Window(profile.failure_threshold, window_ns)
         self._slow = _Window(profile.slow_call_threshold, window_ns)
         self._probes = itertools.count(1)
         self._reason = ""
         self._start_over()
+
+    def after_fork(self) -> None:
+        """Take new locks."""
+        # Re-entrant: the garbage collector may run a finaliser, and so a hook, in our midst.
+        self._lock = RLock()
+        self._notifying = Lock()
 
     def _start_over(self) -> None:
         self._failed.clear()

@@ -6,6 +6,7 @@ from threading import Lock
 from typing import Final
 
 from llmspell_otel.errors import SettingsError
+from llmspell_otel.hooks.forks import watch_forks
 from llmspell_otel.hooks.ratios import ratio_of
 
 
@@ -40,6 +41,7 @@ class OverheadBudget:
     """
 
     __slots__ = (
+        "__weakref__",
         "_denominator",
         "_end_observations",
         "_end_operation_ns",
@@ -80,9 +82,14 @@ class OverheadBudget:
         self._min_observations = min_observations
         self._min_operation_ns = round(min_operation_time * 1e9)
         self._floor_ns = round(floor * 1e9)
-        self._lock = Lock()
+        self.after_fork()
+        watch_forks(self)
         self._observations = self._hook_ns = self._operation_ns = 0
         self._begin(_Sums())
+
+    def after_fork(self) -> None:
+        """Take a new lock."""
+        self._lock = Lock()
 
     def observe(self, hook_ns: int, operation_ns: int) -> bool:
         """Take in one operation and the hook's time in it; say whether the budget is exceeded.

@@ -15,7 +15,6 @@ fail too. With ``on_child_failure="raise"`` the first failure is the composite's
 how composites registered ``on_failure="cancel"`` fail closed.
 """
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -79,19 +78,16 @@ class Composite:
         self.children = tuple(_child(hook) for hook in hooks)
         self.on_child_failure = on_child_failure
         self._plan = plan
-        self._lock = threading.Lock()
-        self.errors = 0
+
+    @property
+    def errors(self) -> int:
         """How often a child failed."""
+        return sum(child.errors for child in self.children)
 
     @property
     def left_behind(self) -> int:
         """Calls of children that were given up and have not ended yet."""
         return sum(child.left_behind for child in self.children)
-
-    def count_error(self) -> None:
-        """One more child has failed."""
-        with self._lock:
-            self.errors += 1
 
     def __repr__(self) -> str:
         return f"<{self.__name__}>"
@@ -175,7 +171,6 @@ class _Meeting:
             self.answers.append(answer)
             return answer
         if isinstance(errand.error, Exception):
-            self.composite.count_error()
             self.minutes.failed(errand.child.name, errand.error)
             self._errors.append(errand.error)
         return None

@@ -15,6 +15,7 @@ from typing import Any, Final
 from llmspell_otel.errors import HookError
 from llmspell_otel.hooks.answers import Answer, answer_of
 from llmspell_otel.hooks.context import HookContext
+from llmspell_otel.hooks.forks import watch_forks
 from llmspell_otel.hooks.waiting import HookTimeoutError
 
 _logger = logging.getLogger("llmspell_otel.hooks")
@@ -22,7 +23,6 @@ _logger = logging.getLogger("llmspell_otel.hooks")
 GRACE: Final = 0.03
 """Seconds that a cancelled child has to end; one that does not is left behind."""
 
-_books = threading.Lock()
 _names = itertools.count(1)
 
 
@@ -37,7 +37,17 @@ class HookBusyError(HookError):
 class Child:
     """One hook within a composite, and how it has fared there."""
 
-    __slots__ = ("_call", "_failing", "_read", "is_async", "left_behind", "name")
+    __slots__ = (
+        "__weakref__",
+        "_call",
+        "_failing",
+        "_read",
+        "books",
+        "errors",
+        "is_async",
+        "left_behind",
+        "name",
+    )
 
     def __init__(
         self,
@@ -49,11 +59,18 @@ class Child:
     ) -> None:
         self.name = name
         self.is_async = is_async
-        self.left_behind = 0
-        """Calls that went on after they were given up."""
         self._call = call
         self._read = read or partial(answer_of, name)
         self._failing = False
+        self.errors = 0
+        """How often it failed."""
+        self.after_fork()
+        watch_forks(self)
+
+    def after_fork(self) -> None:
+        """Take a new lock; calls left behind stayed with the parent."""
+        self.books = threading.Lock()
+        self.left_behind = 0
 
     def ask(self, context: HookContext) -> Answer:
         """Ask a synchronous hook."""
@@ -73,7 +90,10 @@ class Child:
         return self._read(await value if inspect.isawaitable(value) else value)
 
     def fared(self, error: BaseException | None) -> None:
-        """Log the first of several failures in a row."""
+        """Count a failure, and log the first of several in a row."""
+        if error is not None:
+            with self.books:
+                self.errors += 1
         if error is not None and not self._failing:
             _logger.warning("hook %r failed within a composite", self.name, exc_info=error)
         self._failing = error is not None
@@ -122,7 +142,7 @@ class Errand:
 
     def give_up(self, error: BaseException) -> None:
         """Wait no longer: what comes back later is late."""
-        with _books:
+        with self.child.books:
             if self.came_back:
                 return
             self.error = error
@@ -130,13 +150,13 @@ class Errand:
 
     def leave_behind(self) -> None:
         """It goes on although it was given up: until it ends, its hook is not asked again."""
-        with _books:
+        with self.child.books:
             if self._running and not self._left:
                 self._left = True
                 self.child.left_behind += 1
 
     def _begin(self) -> bool:
-        with _books:
+        with self.child.books:
             if self._given_up:
                 return False
             if self.child.left_behind:
@@ -146,7 +166,7 @@ class Errand:
             return True
 
     def _end(self, answer: Answer | None, error: BaseException | None) -> None:
-        with _books:
+        with self.child.books:
             self._running = False
             if not self._given_up:
                 self.answer, self.error = answer, error
