@@ -16,6 +16,7 @@ from llmspell_otel.hooks.results import (
     Fork,
     Modified,
     Result,
+    Retry,
     Skipped,
     result_of,
 )
@@ -119,7 +120,7 @@ class Minutes:
         if answer.kind == "continue":
             return
         for result in answer.results() or [answer.skipped or CONTINUE]:
-            given = result.reason if isinstance(result, (Cancel, Skipped)) else ""
+            given = result.reason if isinstance(result, (Cancel, Skipped, Retry)) else ""
             self.decisions.append(
                 Decision(answer.who, self.point, result.kind, reason or given, effective)
             )
@@ -134,16 +135,19 @@ class Minutes:
 # -- sequential
 
 
-def chained(who: str, answers: Iterable[Answer], minutes: Minutes) -> Answer:
+def chained(who: str, answers: Sequence[Answer], minutes: Minutes) -> Answer:
     """What hooks asked one after another say: each modification on top of those before."""
     modified: dict[str, Any] | None = None
     branches: tuple[Branch, ...] = ()
     cache: Cache | None = None
     decision: Result | None = None
     skipped: list[Skipped | None] = []
+    decided = any(answer.decision is not None for answer in answers)
     for answer in answers:
-        late = answer.cache is not None and cache is not None
-        minutes.note(answer, effective=not late, reason="an earlier cache stands" if late else "")
+        vain = ""
+        if answer.cache is not None and answer.decision is None and (decided or cache is not None):
+            vain = "decided without the cache" if decided else "an earlier cache stands"
+        minutes.note(answer, effective=not vain, reason=vain)
         if answer.modified is not None:
             modified = overlaid(modified or {}, answer.modified)
         branches += answer.branches

@@ -232,6 +232,14 @@ def test_a_modification_before_a_decision_counts() -> None:
     assert context.data["input"] == {"query": "cats", "sample": 1}
 
 
+def test_a_cache_before_a_decision_is_not_looked_up() -> None:
+    """The decision stands, and the record says that the cache did not matter."""
+    context = a_context()
+    assert ask(sequential(*hooks_of(["cache", "cancel"])), context) == SAMPLES["cancel"]
+    assert record(context) == [("0", "cache", False), ("1", "cancel", True)]
+    assert context.decisions[0].reason == "decided without the cache"
+
+
 # -- first match
 
 
