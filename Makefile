@@ -6,7 +6,7 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := .[console,cost,prometheus,testing,openai,openai-agents]
+EXTRAS := .[cost,prometheus,testing,openai,openai-agents]
 STAMP := $(VENV)/.installed
 LEGACY := .venv-openai2
 LEGACY_STAMP := $(LEGACY)/.installed
@@ -34,7 +34,7 @@ $(LEGACY_STAMP): pyproject.toml .ci/constraints-openai2.txt | $(BIN)/uv
 	@echo "installing the OpenAI 2.x environment into $(LEGACY)"
 	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(LEGACY)
 	@$(BIN)/uv pip install --quiet --python $(LEGACY)/bin/python --constraints .ci/constraints-openai2.txt \
-		-e '.[console,cost,prometheus,testing,openai]' 'pytest>=9' pytest-timeout
+		-e '.[cost,prometheus,testing,openai]' 'pytest>=9' pytest-timeout
 	@touch $@
 
 demo: $(STAMP) ## Run the support desk: an unmodified agent, seen and steered.

@@ -6,7 +6,9 @@ import logging
 import threading
 import time
 from bisect import insort
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Literal
@@ -20,6 +22,8 @@ _logger = logging.getLogger("llmspell_otel.hooks")
 
 HookFunction = Callable[[Any], Any]
 OnFailure = Literal["skip", "cancel"]
+_unit: ContextVar["list[Registration] | None"] = ContextVar("llmspell_hook_unit", default=None)
+
 BreakerChange = Callable[["Registration", str, str, str], None]
 """Told of a hook, its breaker's old and new state, and the reason."""
 
@@ -204,8 +208,10 @@ class Slot:
             if hook.slot is not self:
                 return False
             self._settle()
-            self._registered.remove(hook)
             hook.slot = None
+            if hook not in self._registered:  # still held back by its unit
+                return True
+            self._registered.remove(hook)
             self.hooks = tuple(each for each in self.hooks if each is not hook)
             self.invalidate()
             return True
@@ -295,25 +301,25 @@ class Registry:
         slot = self.slot(point)
         check_signature(function)
         hook = Registration(slot, function, options)
-        slot.add((hook,))
+        unit = _unit.get()
+        if unit is None:
+            slot.add((hook,))
+        else:
+            unit.append(hook)
         return hook
 
-    def register_all(
-        self, rows: Iterable[tuple[str | HookPoint, HookFunction, HookOptions]]
-    ) -> list[Registration]:
-        """Register many at once: all of them, or, when one is not usable, none.
-
-        Raises:
-            HookError: as `register`, before anything is registered.
-        """
+    @contextmanager
+    def unit(self) -> Iterator[list[Registration]]:
+        """Hold back what is registered inside the ``with`` until its end: all of it, or none."""
         hooks: list[Registration] = []
-        for point, function, options in rows:
-            check_signature(function)
-            hooks.append(Registration(self.slot(point), function, options))
+        token = _unit.set(hooks)
+        try:
+            yield hooks
+        finally:
+            _unit.reset(token)
         for hook in hooks:
             if hook.slot is not None:
                 hook.slot.add((hook,))
-        return hooks
 
     def hooks(self) -> list[Registration]:
         """Every registration, by point and then in the order in which they are asked."""

@@ -263,11 +263,10 @@ class Operation:
         if read:
             self.attributes |= read
         if self.aspect.kind is Kind.MODEL and ports.telemetry is not None:
-            price = _contained("pricing a call", ports.telemetry.price, self._priced())
-            if price is not None:
-                self.cost = (self.cost or Decimal(0)) + price.total
-                self.run.cost += price.total
-                self.attributes |= price.attributes
+            cost = _contained("pricing a call", ports.telemetry.price, self._priced())
+            if cost is not None:
+                self.cost = (self.cost or Decimal(0)) + cost
+                self.run.cost += cost
 
     def _priced(self) -> dict[str, AttributeValue]:
         if self.observed:

@@ -9,20 +9,6 @@ from opentelemetry.context import Context
 from llmspell_otel.events import EventBus, UniversalEvent, default_bus
 
 
-class Price(Protocol):
-    """What one model call cost."""
-
-    @property
-    def total(self) -> Decimal:
-        """In US dollars."""
-        ...
-
-    @property
-    def attributes(self) -> Mapping[str, str | float]:
-        """The price as span attributes."""
-        ...
-
-
 class Telemetry(Protocol):
     """What makes telemetry of operation events: inline where context needs it."""
 
@@ -47,8 +33,11 @@ class Telemetry(Protocol):
         """End that span, and make everything else of the event later."""
         ...
 
-    def price(self, attributes: Mapping[str, Any]) -> Price | None:
-        """What a model call with these *attributes* cost, if prices are known by now."""
+    def price(self, attributes: Mapping[str, Any]) -> Decimal | None:
+        """What the finished model call with *attributes* cost in US dollars, if known by now.
+
+        The price is noted among the *attributes* too.
+        """
         ...
 
     def new_trace_id(self) -> int:

@@ -1,0 +1,164 @@
+"""Putting the engine together: telemetry plugged in, policies loaded, adapters woven."""
+
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+from threading import RLock
+from typing import Any, Final, Protocol
+
+from llmspell_otel import __version__
+from llmspell_otel.errors import LlmspellError, PolicyError
+from llmspell_otel.guard import guard
+from llmspell_otel.operations.ports import Telemetry, ports
+
+_logger = logging.getLogger("llmspell_otel")
+_lock: Final = RLock()
+
+HOOKS_VARIABLE: Final = "LLMSPELL_OTEL_HOOKS"
+"""Policy files to load, separated as in PATH."""
+PRELOAD_VARIABLE: Final = "LLMSPELL_OTEL_PRELOAD_PRICES"
+"""``true`` loads prices before the program starts, so that its first call is priced inline."""
+
+
+class Weaver(Protocol):
+    """Attaches adapters to the libraries that are there, and detaches them."""
+
+    def instrument(self, *names: str) -> tuple[Any, ...]:
+        """Attach the adapters called *names*, or all; gives what became of each."""
+        ...
+
+    def uninstrument(self, *names: str) -> None:
+        """Detach the adapters called *names*, or all."""
+        ...
+
+    def status(self, *names: str) -> tuple[Any, ...]:
+        """How the adapters stand now."""
+        ...
+
+
+class MissingWeaverError(LlmspellError, ImportError):
+    """The package of adapters is not installed."""
+
+    def __init__(self) -> None:
+        super().__init__("no adapters are installed: pip install llmspell-otel")
+
+
+def weaver() -> Weaver:
+    """The weaver of the installed adapters.
+
+    Raises:
+        MissingWeaverError: there is none.
+    """
+    for entry in entry_points(group="llmspell_weaver"):
+        made: Weaver = entry.load()()
+        return made
+    raise MissingWeaverError
+
+
+def instrument(*adapters: str, hooks: str | Path | Iterable[str | Path] = ()) -> tuple[Any, ...]:
+    """Observe and steer the libraries called *adapters*, or all that are installed.
+
+    Spans, log records and metrics go to the OpenTelemetry providers of the process, those set
+    later included. Calling it twice is calling it once. A library that is not imported yet is
+    woven when it is.
+
+    Args:
+        adapters: Names such as ``"openai"``; none means all.
+        hooks: Policy files, beside those that ``LLMSPELL_OTEL_HOOKS`` names. One that cannot
+            be loaded is reported, and the program goes on.
+
+    Returns:
+        What became of each adapter.
+    """
+    with _lock:
+        _plug_in_telemetry()
+        for path in _paths(hooks):
+            load_hooks(path)
+        return weaver().instrument(*adapters)
+
+
+def uninstrument(*adapters: str) -> None:
+    """Restore the libraries called *adapters*, or all, exactly as they were.
+
+    Operations under way end as they began. Hooks stay registered.
+    """
+    with _lock:
+        weaver().uninstrument(*adapters)
+
+
+def configure(
+    *,
+    service_name: str | None = None,
+    resource: Mapping[str, str] | None = None,
+    hooks: str | Path | Iterable[str | Path] = (),
+    environment: Mapping[str, str] | None = None,
+) -> tuple[Any, ...]:
+    """Set OpenTelemetry up for this process as the environment says, then `instrument`.
+
+    For programs that have no providers of their own; it does what running under
+    ``llmspell-otel run`` does. Every standard ``OTEL_*`` variable holds.
+
+    Args:
+        service_name: What ``OTEL_SERVICE_NAME`` would say.
+        resource: Resource attributes, added to ``OTEL_RESOURCE_ATTRIBUTES``.
+        hooks: As for `instrument`.
+        environment: Further ``OTEL_*`` variables, set where they are not set yet.
+    """
+    given = dict(environment or {})
+    if service_name is not None:
+        os.environ["OTEL_SERVICE_NAME"] = service_name
+    if resource:
+        present = os.environ.get("OTEL_RESOURCE_ATTRIBUTES")
+        pairs = [present] if present else []
+        pairs += [f"{key}={value}" for key, value in resource.items()]
+        os.environ["OTEL_RESOURCE_ATTRIBUTES"] = ",".join(pairs)
+    for key, value in given.items():
+        os.environ.setdefault(key, value)
+    with _lock:
+        for entry in entry_points(group="llmspell_setup"):
+            guard.contained("setting OpenTelemetry up", entry.load())
+            break
+        return instrument(hooks=hooks)
+
+
+def load_hooks(path: str | Path) -> None:
+    """Load the policy at *path*; if it cannot be, say why, and go on without it."""
+    from llmspell_otel.hooks.policies import load_policy
+
+    try:
+        load_policy(path)
+    except PolicyError as error:
+        _logger.error("llmspell: %s", error)  # noqa: TRY400 - the message says it all
+
+
+def _paths(given: str | Path | Iterable[str | Path]) -> list[str | Path]:
+    named = [name for name in os.environ.get(HOOKS_VARIABLE, "").split(os.pathsep) if name]
+    return [*named, *([given] if isinstance(given, (str, Path)) else given)]
+
+
+def _plug_in_telemetry() -> None:
+    if ports.telemetry is None:
+        ports.telemetry = guard.contained("assembling telemetry", _telemetry)
+
+
+def _telemetry() -> Telemetry:
+    from llmspell_otel.hooks.registry import Registration, breaker_listeners
+    from llmspell_otel.telemetry.genai_prices import GenaiPrices
+    from llmspell_otel.telemetry.pipeline import Options
+    from llmspell_otel.telemetry.pipeline import Telemetry as Assembled
+    from llmspell_otel.telemetry.prices import Prices
+
+    prices = Prices(provider=GenaiPrices())
+    if os.environ.get(PRELOAD_VARIABLE, "").lower() == "true":
+        prices.preload_now()
+    else:
+        prices.preload()
+    telemetry = Assembled(prices=prices, options=Options(version=__version__))
+
+    def breaker_changed(hook: Registration, _old: str, new: str, reason: str) -> None:
+        telemetry.breaker_changed(hook.name, new, reason)
+
+    breaker_listeners.append(breaker_changed)
+    return telemetry
