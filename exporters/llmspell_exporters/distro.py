@@ -1,5 +1,6 @@
 """Our OpenTelemetry distribution: the SDK set up as the standard variables say."""
 
+import logging
 import os
 from typing import Any, Final
 
@@ -15,6 +16,9 @@ DEFAULTS: Final = {
 }
 
 
+_LOADER: Final = "opentelemetry.instrumentation.auto_instrumentation._load"
+
+
 class Distro(BaseDistro):  # type: ignore[misc] # it is untyped upstream
     """Sends all three signals by OTLP where the environment does not say otherwise."""
 
@@ -22,6 +26,12 @@ class Distro(BaseDistro):  # type: ignore[misc] # it is untyped upstream
         del kwargs
         for name, value in DEFAULTS.items():
             os.environ.setdefault(name, value)
+        logging.getLogger(_LOADER).addFilter(_not_about_others)
+
+
+def _not_about_others(record: logging.LogRecord) -> bool:
+    # That another distribution is installed and was not asked for is nothing to warn of.
+    return "not loaded because" not in str(record.msg)
 
 
 class Configurator(_OTelSDKConfigurator):
