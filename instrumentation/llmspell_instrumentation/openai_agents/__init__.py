@@ -1,6 +1,7 @@
 """The OpenAI Agents SDK: runs, turns, hand-offs, tools, and models of other makers."""
 
 from llmspell_instrumentation.joinpoint import Adapter, JoinPoint
+from llmspell_instrumentation.openai_agents.failures import failing, noted
 from llmspell_instrumentation.openai_agents.models import ModelCodec
 from llmspell_instrumentation.openai_agents.runs import RunCodec, StreamedRunCodec, streamed
 from llmspell_instrumentation.openai_agents.stages import HandoffCodec, TurnCodec
@@ -47,6 +48,13 @@ ADAPTER = Adapter(
             target=f"{_LOOP}.tool_execution:_invoke_function_tool_with_metadata",
             kind=Kind.TOOL,
             codec=ToolCodec(),
+            through=failing,
+        ),
+        JoinPoint(
+            target="agents.tool:maybe_invoke_function_tool_failure_error_function",
+            kind=Kind.TOOL,
+            codec=ToolCodec(),
+            through=noted,
         ),
         JoinPoint(
             target=f"{_MODEL}.get_response",
