@@ -2,6 +2,7 @@
 
 from llmspell_instrumentation.joinpoint import Adapter, JoinPoint
 from llmspell_instrumentation.openai_agents.failures import failing, noted
+from llmspell_instrumentation.openai_agents.handed import parted, turn
 from llmspell_instrumentation.openai_agents.models import ModelCodec
 from llmspell_instrumentation.openai_agents.runs import RunCodec, StreamedRunCodec, streamed
 from llmspell_instrumentation.openai_agents.stages import HandoffCodec, TurnCodec
@@ -18,26 +19,38 @@ _SEEN_BELOW = (
     "agents.models.openai_chatcompletions:OpenAIChatCompletionsModel",
     "agents.models.openai_responses:OpenAIResponsesModel",
 )
+_STREAMED_TURN = ("streamed_result", "bindings")
 _SEEN_HERE = ("agents.models.openai_responses:OpenAIResponsesWSModel",)
 
 ADAPTER = Adapter(
     name="openai-agents",
     requires="openai-agents>=0.10,<1",
     join_points=(
-        JoinPoint(target="agents.run:AgentRunner.run", kind=Kind.AGENT, codec=RunCodec()),
+        JoinPoint(
+            target="agents.run:AgentRunner.run",
+            kind=Kind.AGENT,
+            codec=RunCodec(),
+            through=parted(RunCodec.positional),
+        ),
         # A streamed run returns before it begins; this coroutine is the run.
         JoinPoint(
             target="agents.run:start_streaming",
             kind=Kind.AGENT,
             codec=StreamedRunCodec(),
-            through=streamed,
+            through=parted((), streamed),
         ),
         # These names are imported by value: they are wrapped where they are called.
-        JoinPoint(target="agents.run:run_single_turn", kind=Kind.STAGE, codec=TurnCodec()),
+        JoinPoint(
+            target="agents.run:run_single_turn",
+            kind=Kind.STAGE,
+            codec=TurnCodec(),
+            through=turn(),
+        ),
         JoinPoint(
             target=f"{_LOOP}.run_loop:run_single_turn_streamed",
             kind=Kind.STAGE,
-            codec=TurnCodec(("streamed_result", "bindings")),
+            codec=TurnCodec(_STREAMED_TURN),
+            through=turn(_STREAMED_TURN),
         ),
         JoinPoint(
             target=f"{_LOOP}.turn_resolution:execute_handoffs",
