@@ -336,3 +336,13 @@ def test_a_limit_below_the_first_wait_does_not_shorten_it() -> None:
     bench.half_open()
     bench.fail()
     assert bench.breaker.retry_at_ns - bench.clock.now == 30 * SECOND
+
+
+def test_probes_of_an_earlier_recovery_do_not_count(bench: Bench) -> None:
+    """A success before a failed recovery does not help the next one."""
+    permit = bench.half_open()
+    bench.breaker.success(bench.clock.now, permit)
+    bench.breaker.failure(bench.clock.now, 0, bench.ask())
+    bench.clock.advance(15)
+    bench.breaker.success(bench.clock.now, bench.ask())
+    assert bench.breaker.state is HALF_OPEN
