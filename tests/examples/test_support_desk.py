@@ -3,22 +3,27 @@
 import os
 import subprocess
 import sys
+from decimal import Decimal
 
 import pytest
 
-from docs.examples.support_desk.demo import HERE, PROVIDER
+from docs.examples.support_desk.demo import COMMAND, HERE, PROVIDER
 from docs.examples.support_desk.scenario import reply
-from llmspell_otel.testing import ModelServer
+from llmspell_otel.testing import ModelRequest, ModelServer, Reply, Usage
+from tests.kit.otlp import OtlpReceiver
 
 pytest.importorskip("agents", reason="the support desk is a program of openai-agents")
 
+ROOT = HERE.parents[2]
 
-def run(server: ModelServer, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run a command as the demo does: with the provider's variables and no others."""
-    environment = os.environ | server.environment | PROVIDER | variables
+
+def run(command: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a process of its own, with no telemetry variables but those given."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     return subprocess.run(
-        [sys.executable, *command],
-        env=environment,
+        command,
+        env=inherited | PROVIDER | variables,
+        cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=90,
@@ -36,15 +41,77 @@ def test_the_program_is_an_ordinary_one() -> None:
 def test_the_program_runs_alone() -> None:
     """Without hooks it runs to its end: the flaky tool fails twice, and the account is deleted."""
     with ModelServer(reply) as server:
-        done = run(server, str(HERE / "app.py"))
+        done = run([sys.executable, str(HERE / "app.py")], **server.environment)
         requests = server.requests
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("calls look_up_order") == 3
     assert "[triage]" in done.stdout
     assert "[refunds]" in done.stdout
-    assert "ada.lovelace@analytical.example" in done.stdout
+    assert "ada.lovelace@analytical.example>.'" in done.stdout
     assert "Customer C-7 was deleted." in done.stdout
     assert done.stdout.rstrip().endswith("Your account has been deleted.")
     assert len(requests) == 7
     assert {request.model for request in requests} == {"gpt-5-mini"}
     assert all(request.stream for request in requests)
+
+
+def test_the_demo_steers_the_program_and_prints_its_trace() -> None:
+    """`make demo`: retried, cached, masked and refused as the README says, and shown as a tree."""
+    done = run([sys.executable, "-m", "docs.examples.support_desk.demo"])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("calls look_up_order") == 1
+    assert "gets  An error occurred" not in done.stdout
+    assert "<[address]>.'" in done.stdout
+    assert "gets  Deleting customers needs a person's approval." in done.stdout
+    assert "was deleted" not in done.stdout
+    assert "a colleague will take that up with you." in done.stdout
+    tree = done.stdout + done.stderr
+    for shown in ("support-desk", "3 attempts", "from cache", "REFUSED", "mask_email: modified"):
+        assert shown in tree
+
+
+def test_the_trace_arrives_over_otlp() -> None:
+    """One trace: two agents' turns, the hand-off, six tool calls and five priced model calls."""
+    with ModelServer(reply) as server, OtlpReceiver(grpc=False) as receiver:
+        done = run(COMMAND, **server.environment, **receiver.environment())
+        assert done.returncode == 0, done.stderr
+        requests = server.requests
+    assert len(requests) == 5
+    spans = receiver.spans()
+    assert len({span.trace_id for span in spans}) == 1
+    assert {span.resource["service.name"] for span in spans} == {"support-desk"}
+    root = receiver.span("invoke_agent triage")
+    assert root.parent_id is None
+    assert [span.status for span in spans if span.status == "ERROR"] == []
+    assert {span.parent_id for span in spans} - {None} <= {span.span_id for span in spans}
+
+    assert receiver.span("execute_tool look_up_order").attributes["llmspell.retry.count"] == 2
+    searches = receiver.spans("execute_tool search_knowledge")
+    assert [each.attributes["llmspell.cache.result"] for each in searches] == ["miss", "hit"]
+    refused = receiver.span("execute_tool delete_customer").attributes
+    assert refused["llmspell.operation.outcome"] == "refused"
+    assert receiver.span("execute_tool send_email").attributes["llmspell.hook.result"] == "modified"
+    assert receiver.span("run_stage handoff refunds").trace_id == root.trace_id
+
+    calls = receiver.spans("chat gpt-5-mini")
+    tokens = [call.attributes["gen_ai.usage.input_tokens"] for call in calls]
+    assert tokens == [412, 561, 704, 862, 1043]
+    assert 0 < sum(call.attributes["llmspell.cost.total"] for call in calls) < 0.05
+    sent = str([span.attributes for span in spans]) + str(receiver.logs())
+    assert "ada.lovelace" not in sent
+
+
+def test_a_run_that_costs_too_much_is_stopped() -> None:
+    """After a call that costs more than the limit, no model is asked again, and the run ends."""
+
+    def dear(request: ModelRequest) -> Reply:
+        look_up = ("look_up_order", {"order_id": "A-1042"})
+        return Reply.tools(look_up, usage=Usage(input=1_000_000, output=100_000))
+
+    with ModelServer(dear) as server:
+        done = run(COMMAND, **server.environment)
+        requests = server.requests
+    assert len(requests) == 1
+    assert done.returncode == 1
+    # A million tokens in at 0.25 USD, 0.1 million out at 2 USD a million.
+    assert f"This run has cost ${Decimal('0.45'):.4f}; the limit is $0.05." in done.stderr
