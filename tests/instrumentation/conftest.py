@@ -19,6 +19,8 @@ from llmspell_otel.operations.ports import ports
 from tests.instrumentation import toy
 from tests.instrumentation.watching import Watching
 
+pytest.register_assert_rewrite("tests.instrumentation.results")
+
 _numbers = itertools.count()
 
 
