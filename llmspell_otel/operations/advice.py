@@ -174,7 +174,7 @@ class Advice:
         else:
             # A copy: what its caller does to an output must not reach the next one's.
             kept = isinstance(result, Recalled)
-            operation.output = self._native(copy.deepcopy(value) if kept else value)
+            operation.output = self._native(_copied(value) if kept else value)
         operation.error = None
         self._asks = self.moment is Moment.BEFORE
         self.moment = Moment.AFTER
@@ -209,6 +209,14 @@ class Advice:
             operation.output, operation.error = MISSING, None
             yield from self._call()
         return False
+
+
+def _copied(value: Any) -> Any:
+    """A copy of *value*; itself, where it holds what cannot be copied (a client, a lock)."""
+    try:
+        return copy.deepcopy(value)
+    except Exception:
+        return value
 
 
 _ACTS: Final[dict[type, Callable[[Advice, Any], Flow[bool]]]] = {

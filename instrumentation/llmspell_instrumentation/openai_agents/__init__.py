@@ -4,8 +4,9 @@ from llmspell_instrumentation.joinpoint import Adapter, JoinPoint
 from llmspell_instrumentation.openai_agents.failures import failing, noted
 from llmspell_instrumentation.openai_agents.handed import parted, turn
 from llmspell_instrumentation.openai_agents.models import ModelCodec
-from llmspell_instrumentation.openai_agents.runs import RunCodec, StreamedRunCodec, streamed
+from llmspell_instrumentation.openai_agents.runs import RunCodec, StreamedRunCodec
 from llmspell_instrumentation.openai_agents.stages import HandoffCodec, TurnCodec
+from llmspell_instrumentation.openai_agents.streamed import streamed
 from llmspell_instrumentation.openai_agents.tools import ToolCodec
 from llmspell_otel.operations.call import Kind, Shape
 

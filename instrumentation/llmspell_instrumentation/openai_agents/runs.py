@@ -1,17 +1,16 @@
 """Agent runs: `Runner.run`, `Runner.run_sync` and `Runner.run_streamed`."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from functools import reduce
 from typing import Any
 
 from opentelemetry.util.types import AttributeValue
 
 from llmspell_instrumentation.arguments import named, renamed
-from llmspell_instrumentation.joinpoint import through_engine
 from llmspell_instrumentation.openai import client, responses_content
 from llmspell_instrumentation.openai.native import as_text, identity
 from llmspell_instrumentation.openai.responses import finish_reasons, response_usage
+from llmspell_instrumentation.openai_agents import streamed as streaming
 from llmspell_instrumentation.reading import get, present, text
 from llmspell_otel.operations.call import Call, Codec
 from llmspell_otel.telemetry import semconv
@@ -65,14 +64,10 @@ class RunCodec(Codec):
             }
         )
 
-    def outcome(self, call: Call, result: Any) -> Any:
-        """The `RunResult` behind *result*."""
-        del call
-        return result
-
     def response(self, call: Call, result: Any) -> dict[str, AttributeValue]:
         """The tokens of all the run's own model calls, and why the last one stopped."""
-        responses = get(self.outcome(call, result), "raw_responses") or ()
+        del call
+        responses = get(result, "raw_responses") or ()
         last = responses[-1] if responses else None
         ended = {"status": "completed", "output": get(last, "output")}
         return present(
@@ -97,7 +92,8 @@ class RunCodec(Codec):
 
     def response_content(self, call: Call, result: Any) -> dict[str, AttributeValue]:
         """The final output."""
-        output = get(self.outcome(call, result), "final_output")
+        del call
+        output = get(result, "final_output")
         if output is None:
             return {}
         part = {"type": "text", "content": as_text(output)}
@@ -142,62 +138,23 @@ class StreamedRunCodec(RunCodec):
 
     input_name = "starting_input"
 
-    def outcome(self, call: Call, result: Any) -> Any:
-        """The `RunResultStreaming` that the caller holds."""
-        del result
-        return call.kwargs.get("streamed_result")
-
     def answer(self, call: Call, value: Any) -> Any:
         """Complete the caller's result with *value*, as a run that said just that."""
-        from agents.result import RunResultBase
+        from agents import RunResult
 
-        streamed_result = self.outcome(call, None)
-        if isinstance(value, RunResultBase):
+        result = call.kwargs["streamed_result"]
+        if isinstance(value, RunResult):
             value = value.final_output
-        said = message(self.agent(call), value)
-        streamed_result.new_items = [*streamed_result.new_items, said]
-        streamed_result.final_output = value
-        finish(streamed_result, said)
-        return streamed_result
+        if result.final_output != value:
+            streaming.say(result, message(self.agent(call), value))
+        result.final_output = value
+        return streaming.snapshot(result)
 
     def redirect(self, call: Call, target: str) -> Call:
-        """The same run with another agent; the caller's result shows the agent that runs."""
-        redirected = super().redirect(call, target)
-        self.outcome(call, None).current_agent = self.agent(redirected)
-        return redirected
-
-
-def streamed(aspect: Any, call: Call) -> Any:
-    """The door of streamed runs: what a hook sees as output is the caller's own result."""
-    streamed_result = call.kwargs.get("streamed_result")
-
-    async def run(*args: Any, **kwargs: Any) -> Any:
-        await call.target(*args, **kwargs)
-        return streamed_result
-
-    async def observed() -> None:
-        try:
-            await through_engine(aspect, replace(call, target=run))
-        finally:
-            # When a hook cancelled it, the SDK's own code that ends the stream did not run.
-            if streamed_result is not None and not streamed_result.is_complete:
-                finish(streamed_result)
-
-    return observed()
-
-
-def finish(streamed_result: Any, *items: Any) -> None:
-    """Let whoever iterates over the events of *streamed_result* see *items*, and the end."""
-    from agents.run_internal.run_steps import QueueCompleteSentinel
-    from agents.stream_events import RunItemStreamEvent
-
-    if streamed_result.is_complete:
-        return
-    queue = streamed_result._event_queue  # noqa: SLF001 - what the SDK's own loop writes to
-    for item in items:
-        queue.put_nowait(RunItemStreamEvent(name="message_output_created", item=item))
-    streamed_result.is_complete = True
-    queue.put_nowait(QueueCompleteSentinel())
+        """The same run with another agent; a resumed run goes on with its own."""
+        if call.kwargs.get("is_resumed_state"):
+            raise LookupError(target)
+        return super().redirect(call, target).with_arguments(run_state=None)
 
 
 def message(agent: Any, said: Any) -> Any:

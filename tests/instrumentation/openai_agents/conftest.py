@@ -1,13 +1,15 @@
 """The OpenAI Agents SDK, instrumented, against a scripted server."""
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
 from agents import (
     OpenAIProvider,
     RunConfig,
+    Runner,
     set_tracing_disabled,
 )
 from openai import AsyncOpenAI
@@ -30,12 +32,40 @@ class Stage:
         """What the server has been sent."""
         return self.server.requests
 
-    @property
-    def config(self) -> RunConfig:
-        """The configuration of a run against the server, with a client of its own loop."""
-        client = AsyncOpenAI(base_url=self.server.base_url, api_key="k", max_retries=0, timeout=10)
-        provider = OpenAIProvider(openai_client=client, use_responses=True)
-        return RunConfig(model_provider=provider, tracing_disabled=True)
+    @asynccontextmanager
+    async def config(self) -> AsyncIterator[RunConfig]:
+        """The configuration of a run against the server, with a client of its own."""
+        async with AsyncOpenAI(
+            base_url=self.server.base_url, api_key="k", max_retries=0, timeout=10
+        ) as client:
+            provider = OpenAIProvider(openai_client=client, use_responses=True)
+            yield RunConfig(model_provider=provider, tracing_disabled=True)
+
+    async def run(self, agent: Any, said: Any, **options: Any) -> Any:
+        """Run *agent*, and give its result."""
+        async with self.config() as config:
+            return await Runner.run(agent, said, run_config=config, **options)
+
+    async def stream(self, agent: Any, said: Any, **options: Any) -> Any:
+        """Run *agent* as a stream, read all its events, and give its result."""
+        async with self.config() as config:
+            result = Runner.run_streamed(agent, said, run_config=config, **options)
+            async for _ in result.stream_events():
+                pass
+            return result
+
+    def run_sync(self, agent: Any, said: Any) -> Any:
+        """Run *agent* without a loop running."""
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        configured = self.config()
+        try:
+            config = loop.run_until_complete(configured.__aenter__())
+            return Runner.run_sync(agent, said, run_config=config)
+        finally:
+            loop.run_until_complete(configured.__aexit__(None, None, None))
+            asyncio.set_event_loop(None)
+            loop.close()
 
 
 @pytest.fixture
