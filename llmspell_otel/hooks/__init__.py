@@ -2,7 +2,13 @@
 
 from llmspell_otel.hooks.api import Hook
 from llmspell_otel.hooks.context import Component, Decision, HookContext
-from llmspell_otel.hooks.registry import PRIORITIES, HookOptions, Registration, Registry
+from llmspell_otel.hooks.registry import (
+    PRIORITIES,
+    HookOptions,
+    Registration,
+    Registry,
+    RegistryStats,
+)
 from llmspell_otel.hooks.results import (
     CONTINUE,
     Cache,
@@ -37,6 +43,7 @@ __all__ = [
     "Redirect",
     "Registration",
     "Registry",
+    "RegistryStats",
     "Replace",
     "Result",
     "Retry",

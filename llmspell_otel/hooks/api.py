@@ -34,6 +34,8 @@ class Hook:
         on_failure: OnFailure = "skip",
         timeout: float | None = None,
         breaker: BreakerProfile = DEFAULT,
+        before: Iterable[str] = (),
+        after: Iterable[str] = (),
     ) -> Registration:
         """Have *fn* asked at *point*; gives the handle that takes it out again.
 
@@ -48,6 +50,8 @@ class Hook:
             on_failure: ``skip`` lets the call go on when the hook fails, ``cancel`` stops it.
             timeout: Seconds that an asynchronous hook may take.
             breaker: When its circuit breaker opens.
+            before: Names of hooks of the same point that are asked later, whatever their priority.
+            after: Names of hooks of the same point that are asked earlier.
 
         Raises:
             UnknownHookPointError: no point has that name; the error names the nearest.
@@ -61,6 +65,8 @@ class Hook:
             on_failure=on_failure,
             timeout=timeout,
             breaker=breaker,
+            before=before,
+            after=after,
         )
         return registry.register(point, fn, options)
 

@@ -1,98 +1,204 @@
-"""Policy files: Python files whose hooks are loaded, replaced and taken out as one."""
+"""Policies: files of hooks that are loaded, exchanged and taken out as one unit."""
 
 import itertools
+import logging
 import sys
-import traceback
-from dataclasses import dataclass
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
+import threading
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
 from pathlib import Path
+from traceback import extract_tb
+from types import ModuleType
 from typing import Final
 
 from llmspell_otel.errors import PolicyError
+from llmspell_otel.events.api import default_bus
+from llmspell_otel.events.subscription import Subscription
 from llmspell_otel.hooks.registry import Registration, registry
+from llmspell_otel.hooks.slots import staged
+
+__all__ = ["Policy", "load_policy", "watch"]
+
+_logger = logging.getLogger("llmspell_otel.hooks")
+_numbers = itertools.count(1)
+_lock: Final = threading.RLock()  # one policy at a time: each knows its own by what is new
+
+Stamp = tuple[int, int]
+loaded: "Final[dict[Path, Policy]]" = {}
+"""The policies that are in force, by the path of their file."""
 
 
-@dataclass(slots=True)
 class Policy:
-    """The hooks of one policy file."""
+    """One policy file, and what it registered."""
 
-    path: Path
-    hooks: tuple[Registration, ...]
-
-    def unload(self) -> None:
-        """Take all of its hooks out."""
-        for hook in self.hooks:
-            hook.unregister()
-        self.hooks = ()
-        loaded.pop(self.path, None)
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).absolute()
+        self.hooks: list[Registration] = []
+        """The hooks that are in force, in the order in which the file registered them."""
+        self.subscriptions: list[Subscription] = []
+        """The event subscriptions that the file made."""
+        self.module: ModuleType | None = None
+        self.stamp: Stamp | None = None
 
     def reload(self) -> None:
-        """Read the file again; its new hooks are in place before the old ones go.
+        """Put what the file says now in the place of what it said before.
+
+        At each hook point a call meets the old hooks or the new ones, never none.
 
         Raises:
-            PolicyError: the file cannot be loaded; the old hooks stay.
+            PolicyError: the file does not load; what was in force stays in force.
         """
-        old, self.hooks = self.hooks, _read(self.path)
-        for hook in old:
-            hook.unregister()
+        with _lock:
+            self.stamp = _stamp_of(self.path)
+            module = _module_of(self.path)
+            with _gathering(self.path, module) as (hooks, subscriptions):
+                _run(self.path, module)
+            old, self.hooks = self.hooks, hooks
+            ended, self.subscriptions = self.subscriptions, subscriptions
+            try:
+                registry.exchange([hook for hook in old if hook.slot is not None], hooks)
+            except Exception as error:
+                self.hooks, self.subscriptions = old, ended
+                _leave(subscriptions, module)
+                raise PolicyError(str(self.path), str(error)) from None
+            _leave(ended, self.module)
+            self.module = module
+            loaded[self.path] = self
 
+    def reload_if_changed(self) -> bool:
+        """Reload if the file is another one than at the last attempt; tell whether it was.
 
-_numbers: Final = itertools.count(1)
-loaded: Final[dict[Path, Policy]] = {}
-"""The policies of this process, by the path of their file."""
+        Raises:
+            PolicyError: as `reload`, once for every change.
+        """
+        if _stamp_of(self.path) == self.stamp:
+            return False
+        self.reload()
+        return True
+
+    def unload(self) -> None:
+        """Take out everything that the file registered; doing it twice is doing it once."""
+        with _lock:
+            hooks, self.hooks = self.hooks, []
+            registry.exchange([hook for hook in hooks if hook.slot is not None], ())
+            subscriptions, self.subscriptions = self.subscriptions, []
+            _leave(subscriptions, self.module)
+            self.module = None
+            loaded.pop(self.path, None)
+
+    def __repr__(self) -> str:
+        return f"<policy {str(self.path)!r}, {len(self.hooks)} hooks>"
 
 
 def load_policy(path: str | Path) -> Policy:
-    """Run the Python file at *path*, and register the hooks it declares: all of them, or none.
+    """Run the Python file at *path*; the hooks that it registers take effect together.
 
-    A policy that is loaded already is loaded anew.
+    A policy that is loaded already is reloaded.
 
     Raises:
-        PolicyError: the file is not there, or does not run.
+        PolicyError: the file cannot be read, does not run, or asks for what there is not;
+            nothing of it is in force then.
     """
-    file = Path(path).absolute()
-    policy = loaded.get(file)
-    if policy is not None:
+    with _lock:
+        policy = loaded.get(Path(path).absolute()) or Policy(path)
         policy.reload()
         return policy
-    policy = loaded[file] = Policy(file, _read(file))
-    return policy
 
 
-def _read(file: Path) -> tuple[Registration, ...]:
-    if not file.is_file():
-        raise PolicyError(str(file), "there is no such file; check the path given to --hooks")
+def watch(policies: Iterable[Policy], interval: float = 1.0) -> Callable[[], None]:
+    """Reload *policies* as their files change, looking every *interval* seconds.
+
+    A file that does not load is logged, and what was in force stays. Gives what ends it.
+    """
+    watched = tuple(policies)
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.wait(interval):
+            for policy in watched:
+                try:
+                    if policy.reload_if_changed():
+                        _logger.info("policy %s was reloaded", policy.path)
+                except PolicyError as error:
+                    _logger.error("%s; the earlier one stays in force", error)  # noqa: TRY400
+
+    thread = threading.Thread(target=look, name="llmspell-policies", daemon=True)
+    thread.start()
+
+    def end() -> None:
+        ended.set()
+        thread.join()
+
+    return end
+
+
+# -- loading one file
+
+
+def _stamp_of(path: Path) -> Stamp | None:
     try:
-        with registry.unit() as hooks:
-            _run(file)
-    except (Exception, SystemExit) as error:
-        raise PolicyError(str(file), _where(file, error)) from error
-    return tuple(hooks)
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size
 
 
-def _run(file: Path) -> None:
-    # A module of its own each time, and findable as one: dataclasses look for theirs.
-    name = f"llmspell_policy_{file.stem}_{next(_numbers)}"
-    spec = spec_from_loader(name, SourceFileLoader(name, str(file)))
-    if spec is None or spec.loader is None:
-        raise ImportError(str(file))
-    module = module_from_spec(spec)
-    sys.modules[name] = module
+def _module_of(path: Path) -> ModuleType:
+    module = ModuleType(f"llmspell_policy_{path.stem}_{next(_numbers)}")
+    module.__file__ = str(path)
+    return module
+
+
+@contextmanager
+def _gathering(
+    path: Path, module: ModuleType
+) -> Generator[tuple[list[Registration], list[Subscription]]]:
+    """Hold back the hooks that are registered meanwhile, and note the subscriptions."""
+    hooks: list[Registration] = []
+    subscriptions: list[Subscription] = []
+    before = set(default_bus().subscriptions())
+    token = staged.set(hooks)
+    sys.modules[module.__name__] = module  # dataclasses and pickles look for it there
     try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
+        yield hooks, subscriptions
+    except BaseException as error:
+        _leave(_new_of(module, before), module)
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        raise PolicyError(str(path), _problem(path, error)) from error
+    finally:
+        staged.reset(token)
+    subscriptions += _new_of(module, before)
 
 
-def _where(file: Path, error: BaseException) -> str:
-    """What went wrong, and in which line of the file."""
-    lines = [
-        frame.lineno
-        for frame in traceback.extract_tb(error.__traceback__)
-        if frame.filename == str(file)
+def _new_of(module: ModuleType, before: set[Subscription]) -> list[Subscription]:
+    """The subscriptions made since *before* whose handlers live in *module*."""
+    return [
+        each
+        for each in default_bus().subscriptions()
+        if each not in before
+        and getattr(getattr(each, "handler", None), "__module__", None) == module.__name__
     ]
-    line = error.lineno if isinstance(error, SyntaxError) else (lines[-1] if lines else None)
-    place = f"line {line}: " if line else ""
-    return f"{place}{type(error).__name__}: {error}"
+
+
+def _leave(subscriptions: Iterable[Subscription], module: ModuleType | None) -> None:
+    for subscription in subscriptions:
+        subscription.unsubscribe()
+    if module is not None:
+        sys.modules.pop(module.__name__, None)
+
+
+def _run(path: Path, module: ModuleType) -> None:
+    # Compiled here, not imported: no byte code of an earlier second can come back.
+    exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)  # noqa: S102 - its purpose
+
+
+def _problem(path: Path, error: BaseException) -> str:
+    if isinstance(error, SyntaxError):
+        return f"line {error.lineno}: {error.msg}"
+    if isinstance(error, OSError) and error.filename == str(path):
+        return f"{error.strerror}; check the path"
+    frames = extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+    where = f"line {lines[-1]}: " if lines else ""
+    return f"{where}{type(error).__name__}: {error}"
