@@ -24,8 +24,6 @@ _numbers = itertools.count(1)
 _lock: Final = threading.RLock()  # one policy at a time: each knows its own by what is new
 
 Stamp = tuple[int, int]
-loaded: "Final[dict[Path, Policy]]" = {}
-"""The policies that are in force, by the path of their file."""
 
 
 class Policy:
@@ -88,6 +86,10 @@ class Policy:
 
     def __repr__(self) -> str:
         return f"<policy {str(self.path)!r}, {len(self.hooks)} hooks>"
+
+
+loaded: Final[dict[Path, Policy]] = {}
+"""The policies that are in force, by the path of their file."""
 
 
 def load_policy(path: str | Path) -> Policy:

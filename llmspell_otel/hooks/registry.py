@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from llmspell_otel.hooks.forks import watch_forks
 from llmspell_otel.hooks.options import (
     PRIORITIES,
     HookFunction,
@@ -65,8 +66,13 @@ class Registry:
 
     def __init__(self, on_breaker: BreakerChange = unheard) -> None:
         self._slots: dict[HookPoint, Slot] = {}
-        self._lock = threading.Lock()
         self._on_breaker = on_breaker
+        self.after_fork()
+        watch_forks(self)
+
+    def after_fork(self) -> None:
+        """Take a new lock."""
+        self._lock = threading.Lock()
 
     def slot(self, point: str | HookPoint) -> Slot:
         """The slot of that *point*; always the same object.
