@@ -15,6 +15,8 @@ from tests.kit.otlp import OtlpReceiver
 pytest.importorskip("agents", reason="the support desk is a program of openai-agents")
 
 ROOT = HERE.parents[2]
+# Each child imports the SDK anew, which on a machine that is busy takes its time.
+pytestmark = pytest.mark.timeout(300)
 
 
 def run(command: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
@@ -26,7 +28,7 @@ def run(command: list[str], **variables: str) -> subprocess.CompletedProcess[str
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=240,
         check=False,
     )
 
