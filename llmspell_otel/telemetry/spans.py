@@ -29,6 +29,7 @@ from llmspell_otel.telemetry.values import MAX_ATTRIBUTES, clean
 
 _API: Final = "opentelemetry.trace"
 _STARTED: Final = "_started"
+_ENDED: Final = ("_complete", "_error")
 
 
 class OperationEvent(Protocol):
@@ -143,8 +144,12 @@ class SpanBridge:
 
     def end(self, event: OperationEvent) -> None:
         """End the span that *event* (`…_complete` or `…_error`) tells the end of, once."""
-        opened = self._take(event.data.get("operation"))
-        if opened is None or not opened.span.is_recording():
+        try:
+            opened = self._take(event.data.get("operation"))
+            if opened is None or not opened.span.is_recording():
+                return
+        except Exception as error:
+            self.guard.report("finding the span to end", error)
             return
         try:
             self._finish(opened, event.data)
@@ -155,14 +160,20 @@ class SpanBridge:
     def replay(self, events: Iterable[OperationEvent]) -> None:
         """Make the spans of recorded *events*, in an empty context and in their order.
 
+        Events of other sorts are passed over.
         Operations whose end was not recorded end as `abandoned`, when the last event happened.
         """
         token = context_api.attach(Context())
         last = 0
         try:
             for event in events:
+                if event.event_type.endswith(_STARTED):
+                    self.start(event)
+                elif event.event_type.endswith(_ENDED):
+                    self.end(event)
+                else:
+                    continue
                 last = max(last, event.timestamp)
-                (self.start if event.event_type.endswith(_STARTED) else self.end)(event)
         finally:
             context_api.detach(token)
         self.abandon(last)
