@@ -46,11 +46,9 @@ def decisions(data: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 def closing_attributes(data: Mapping[str, Any]) -> dict[str, Any]:
     """The attributes that only the end of an operation gives it, beside its own."""
     closing: dict[str, Any] = {}
-    if (error_type := failure(data)) is not None:
-        closing[semconv.ERROR_TYPE] = error_type
-    outcome = data.get("outcome", Outcome.OK)
-    if outcome not in {Outcome.OK, Outcome.ERROR}:
-        closing[names.OPERATION_OUTCOME] = str(outcome)
+    outcome = data.get("outcome")
+    if outcome != "ok":
+        closing = _ended_badly(data, outcome)
     if (attempts := data.get("attempts")) and attempts > 1:
         closing[names.RETRY_COUNT] = attempts - 1
     if (cost := data.get("cost")) is not None:
@@ -71,6 +69,15 @@ def cache_result(decision: Mapping[str, Any]) -> str | None:
     reason = decision.get("reason")
     is_cache = decision.get("result") == "cache" and isinstance(reason, str)
     return reason if is_cache and reason in _CACHE_RESULTS else None
+
+
+def _ended_badly(data: Mapping[str, Any], outcome: Any) -> dict[str, Any]:
+    ended: dict[str, Any] = {}
+    if (error_type := failure(data)) is not None:
+        ended[semconv.ERROR_TYPE] = error_type
+    if outcome is not None and outcome != Outcome.ERROR:
+        ended[names.OPERATION_OUTCOME] = str(outcome)
+    return ended
 
 
 def _streamed(chunks: Mapping[str, Any]) -> dict[str, Any]:

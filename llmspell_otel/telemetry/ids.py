@@ -82,26 +82,24 @@ class ImposedIds:
         self.original = original
         self._next = threading.local()
 
-    def impose(self, ids: Ids) -> None:
-        """Let the next span that starts on this thread have *ids*."""
-        self._next.ids = ids
-
-    def clear(self) -> None:
-        """Impose nothing on this thread any more."""
-        self._next.ids = None
+    def impose(self, traceparent: str | None) -> None:
+        """Let the next span that starts on this thread have the ids of *traceparent*; None: any."""
+        self._next.ids = traceparent
 
     def generate_trace_id(self) -> int:
         """The imposed trace id, else one of the original generator's."""
-        ids: Ids | None = getattr(self._next, "ids", None)
-        return self.original.generate_trace_id() if ids is None else ids.trace
+        # Only for a root: another span takes over its parent's.
+        imposed: str | None = getattr(self._next, "ids", None)
+        chosen = 0 if imposed is None else int(imposed[3:35], 16)
+        return chosen or self.original.generate_trace_id()
 
     def generate_span_id(self) -> int:
         """The imposed span id, once; else one of the original generator's."""
-        ids: Ids | None = getattr(self._next, "ids", None)
-        if ids is None:
+        imposed: str | None = getattr(self._next, "ids", None)
+        if imposed is None:
             return self.original.generate_span_id()
         self._next.ids = None
-        return ids.span
+        return int(imposed[36:52], 16) or self.original.generate_span_id()
 
     def is_trace_id_random(self) -> bool:
         """What the original generator says of its trace ids."""

@@ -1,6 +1,5 @@
 """A shield before our scope's span processors: one that raises hurts neither host nor peers."""
 
-from collections.abc import Callable
 from typing import Any
 
 from llmspell_otel.telemetry.guard import Guard
@@ -30,10 +29,8 @@ class ShieldedProcessors:
 
     def _on_ending(self, span: Any) -> None:
         for processor in self._parts():
-            ending: Callable[[Any], None] | None = getattr(processor, "_on_ending", None)
             try:
-                if ending is not None:
-                    ending(span)
+                processor._on_ending(span)  # noqa: SLF001 - the SDK calls it so
             except Exception as error:
                 self._guard.report(f"{type(processor).__name__}._on_ending", error)
 

@@ -1,9 +1,9 @@
 """What a model call costs: rates per token, and exact sums of them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Context, Decimal
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from llmspell_otel.telemetry import names, semconv
 from llmspell_otel.telemetry.values import whole
@@ -14,11 +14,8 @@ REQUESTS: Final = "requests"
 EXACT: Final = Context(prec=60)
 """The arithmetic of money here, whatever precision the host has set for its own."""
 
-_ZERO: Final = Decimal(0)
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Price:
+class Price(NamedTuple):
     """What one call cost, exactly."""
 
     total: Decimal
@@ -57,13 +54,13 @@ class Rate:
     """Which of the rates before this one price a part of the same usage."""
     output: bool = False
 
-    def at(self, input_tokens: int) -> Decimal:
-        """The price per unit in a call with *input_tokens*."""
-        price = self.price
-        for start, tier in self.tiers:
-            if input_tokens > start:
-                price = tier
-        return price
+    @property
+    def prices(self) -> tuple[Decimal, ...]:
+        """Every price it knows."""
+        return (self.price, *(price for _, price in self.tiers))
+
+
+_Row = tuple[str, int, tuple[tuple[int, int], ...], tuple[int, ...], bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,30 +73,63 @@ class Rates:
     currency: str = "USD"
     until: float | None = None
     """Seconds since the epoch up to which these rates hold; None if no end is known."""
+    _digits: int = field(init=False, repr=False, compare=False)
+    _rows: tuple[_Row, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Whole numbers of the smallest amount that any rate names: exact, and quick to add.
+        prices = [price for rate in self.rates for price in rate.prices]
+        digits = max([0, *(-int(price.as_tuple().exponent) for price in prices)])
+
+        def scaled(price: Decimal) -> int:
+            return int(price.scaleb(digits, EXACT))
+
+        rows = tuple(
+            (
+                rate.usage,
+                scaled(rate.price),
+                tuple((start, scaled(price)) for start, price in rate.tiers),
+                rate.parts,
+                rate.output,
+            )
+            for rate in self.rates
+        )
+        object.__setattr__(self, "_digits", digits)
+        object.__setattr__(self, "_rows", rows)
 
     def price(self, attributes: Mapping[str, Any]) -> Price | None:
         """The price of the usage in *attributes*; None if its parts exceed their whole."""
-        input_tokens = whole(attributes.get(semconv.USAGE_INPUT_TOKENS)) or 0
         left: list[int] = []
-        sums = [_ZERO, _ZERO]
-        for rate in self.rates:
-            count = 1 if rate.usage == REQUESTS else whole(attributes.get(rate.usage)) or 0
-            for part in rate.parts:
+        sums = [0, 0]
+        for usage, price, tiers, parts, output in self._rows:
+            count = 1 if usage == REQUESTS else whole(attributes.get(usage)) or 0
+            for part in parts:
                 count -= left[part]
             if count < 0:
                 return None
             left.append(count)
             if count:
-                price = rate.at(input_tokens) if rate.tiers else rate.price
-                sums[rate.output] = EXACT.add(sums[rate.output], EXACT.multiply(price, count))
+                sums[output] += count * (_tier(price, tiers, attributes) if tiers else price)
+        given, made = sums
         return Price(
-            total=EXACT.add(sums[0], sums[1]),
-            input=sums[0],
-            output=sums[1],
-            currency=self.currency,
-            source=self.source,
-            model=self.model,
+            self._money(given + made),
+            self._money(given),
+            self._money(made),
+            self.currency,
+            self.source,
+            self.model,
         )
+
+    def _money(self, amount: int) -> Decimal:
+        return Decimal(amount).scaleb(-self._digits, EXACT)
+
+
+def _tier(price: int, tiers: tuple[tuple[int, int], ...], attributes: Mapping[str, Any]) -> int:
+    input_tokens = whole(attributes.get(semconv.USAGE_INPUT_TOKENS)) or 0
+    for start, tier in tiers:
+        if input_tokens > start:
+            price = tier
+    return price
 
 
 def has_usage(attributes: Mapping[str, Any]) -> bool:

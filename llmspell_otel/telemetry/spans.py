@@ -1,7 +1,7 @@
 """Events become spans: started and ended inline, because they carry context."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from opentelemetry import context as context_api
 from opentelemetry import trace
@@ -61,15 +61,13 @@ class OperationEvent(Protocol):
         ...
 
 
-class _Open:
-    """A span between its start and its end, and the ids it goes by."""
+class _Open(NamedTuple):
+    """A span between its start and its end."""
 
-    __slots__ = ("attributes", "keys", "span")
-
-    def __init__(self, span: Span, attributes: Mapping[str, Any], keys: tuple[str, ...]) -> None:
-        self.span = span
-        self.attributes = attributes
-        self.keys = keys
+    span: Span
+    attributes: Mapping[str, Any]
+    alias: str | None
+    """The other id that the operation may go by."""
 
 
 class SpanBridge:
@@ -94,6 +92,7 @@ class SpanBridge:
     ) -> None:
         self.guard = Guard()
         self.capture = capture_mode() if capture is None else capture
+        self._content_on_span = self.capture.on_span
         self._provider = tracer_provider
         self._version = version
         self._tracer: Tracer | None = None
@@ -112,7 +111,7 @@ class SpanBridge:
     @property
     def open(self) -> int:
         """How many spans have started and not ended."""
-        return len({id(opened) for opened in list(self._open.values())})
+        return len({id(opened.span) for opened in list(self._open.values())})
 
     def new_trace_id(self) -> int:
         """A trace id of the provider's own making (random without a provider); not zero."""
@@ -219,22 +218,23 @@ class SpanBridge:
 
     def _start(self, tracer: Tracer, event: OperationEvent, current: Context) -> Context:
         data = event.data
-        chosen = ids.parse(event.traceparent)
-        parent = self._parent(event, chosen, current)
+        parent = current if data.get("parent") is None else self._parent(event, current)
         attributes = clean(attributes_of(data))
-        if self._imposed is not None and chosen is not None:
-            self._imposed.impose(chosen)
-        try:
+        imposed = self._imposed
+        if imposed is None:
             span = self._span(tracer, attributes, parent, event)
-        finally:
-            if self._imposed is not None:
-                self._imposed.clear()
-        self._remember(data.get("operation"), span, attributes)
+        else:
+            imposed.impose(event.traceparent)
+            try:
+                span = self._span(tracer, attributes, parent, event)
+            finally:
+                imposed.impose(None)
+        self._remember(data["operation"], span, attributes)
         return set_span_in_context(span, parent)
 
     @staticmethod
     def _span(
-        tracer: Tracer, attributes: dict[str, Any], parent: Context, event: OperationEvent
+        tracer: Tracer, attributes: Mapping[str, Any], parent: Context, event: OperationEvent
     ) -> Span:
         return tracer.start_span(
             span_name(attributes),
@@ -247,37 +247,41 @@ class SpanBridge:
             set_status_on_exception=False,
         )
 
-    def _remember(self, operation: Any, span: Span, attributes: Mapping[str, Any]) -> None:
+    def _remember(self, operation: str, span: Span, attributes: Mapping[str, Any]) -> None:
+        true = span.get_span_context().span_id
+        if int(operation, 16) == true:
+            self._open[operation] = _Open(span, attributes, None)
+            return
         # A provider that chose an id of its own leaves the operation going by either.
-        true = format(span.get_span_context().span_id, "016x")
-        given = operation if isinstance(operation, str) else true
-        opened = _Open(span, attributes, (given,) if given == true else (given, true))
-        for key in opened.keys:
-            self._open[key] = opened
+        alias = format(true, "016x")
+        self._open[operation] = _Open(span, attributes, alias)
+        self._open[alias] = _Open(span, attributes, operation)
 
     def _take(self, operation: Any) -> _Open | None:
         opened = self._open.pop(operation, None)
         if opened is None:
             self.unmatched += self.active
-            return None
-        for key in opened.keys:
-            self._open.pop(key, None)
+        elif opened.alias is not None:
+            self._open.pop(opened.alias, None)
         return opened
 
     def _finish(self, opened: _Open, data: Mapping[str, Any]) -> None:
         closing = closing_attributes(data)
         started = opened.attributes
-        attributes = attributes_of(data)
-        if self.capture.on_span and (content := data.get("content")):
-            attributes |= bounded(content)
+        attributes: Mapping[str, Any] = data.get("attributes") or {}
+        if self._content_on_span and (content := data.get("content")):
+            attributes = {**attributes, **bounded(content)}
         fresh = {
             key: value
             for key, value in attributes.items()
             if key not in started or started[key] != value
         }
-        # What only the end knows goes first: it must not fall to the limit, and it prevails.
-        closing = {**closing, **fresh, **closing} if fresh else closing
-        opened.span.set_attributes(clean(_fitting(closing, MAX_ATTRIBUTES - len(started))))
+        if closing:
+            # What only the end knows goes first: it must not fall to the limit, and it prevails.
+            fresh = {**closing, **fresh, **closing}
+        if len(fresh) > (room := MAX_ATTRIBUTES - len(started)):
+            fresh = dict(list(fresh.items())[: max(0, room)])
+        opened.span.set_attributes(clean(fresh))
         if semconv.ERROR_TYPE in closing:
             opened.span.set_status(
                 StatusCode.ERROR, error_message(data) if self.capture.on else None
@@ -289,16 +293,16 @@ class SpanBridge:
         except Exception as error:
             self.guard.report("ending a span", error)
 
-    def _parent(self, event: OperationEvent, chosen: ids.Ids | None, current: Context) -> Context:
-        named = event.data.get("parent")
-        if named is None or chosen is None:
-            return current
-        live = get_current_span(current).get_span_context()
+    def _parent(self, event: OperationEvent, current: Context) -> Context:
+        """*current*, if its span is the parent that *event* names, else with that one in it."""
+        named = event.data["parent"]
         span_id = int(named, 16)
-        if live.span_id == span_id:
+        if get_current_span(current).get_span_context().span_id == span_id:
             return current
         if (opened := self._open.get(named)) is not None:
             return set_span_in_context(opened.span, current)
+        if (chosen := ids.parse(event.traceparent)) is None:
+            return current
         elsewhere = SpanContext(
             chosen.trace,
             span_id,
@@ -307,12 +311,6 @@ class SpanBridge:
             trace_state=TraceState.from_header([event.tracestate] if event.tracestate else []),
         )
         return set_span_in_context(NonRecordingSpan(elsewhere), current)
-
-
-def _fitting(attributes: dict[str, Any], room: int) -> dict[str, Any]:
-    if len(attributes) <= room:
-        return attributes
-    return dict(list(attributes.items())[: max(0, room)])
 
 
 def _links(traceparents: Any) -> tuple[Link, ...]:

@@ -12,15 +12,28 @@ MAX_ATTRIBUTES: Final = 120
 """Attributes of one span. The SDK holds 128 and drops the oldest, the most telling ones, first."""
 
 
-def clean(attributes: Mapping[str, Any]) -> dict[str, AnyValue]:
-    """*attributes* with every value one that an exporter can carry.
+def clean(attributes: Mapping[str, Any]) -> Mapping[str, AnyValue]:
+    """*attributes* with every value one that an exporter can carry; the same object if they are.
 
     None is left out; a value of a foreign type becomes its text, and an integer that no
     64 bits hold does too. Keys that are not strings are left out.
     """
-    plain = _PLAIN
+    for key, value in attributes.items():
+        kind = type(value)
+        if type(key) is not str or not (
+            kind is str
+            or kind is float
+            or kind is bool
+            or (kind is int and -_INT64 <= value < _INT64)
+            or (kind is list and len(value) == 1 and type(value[0]) is str)
+        ):
+            return _cleaned(attributes)
+    return attributes
+
+
+def _cleaned(attributes: Mapping[str, Any]) -> dict[str, AnyValue]:
     return {
-        key: value if type(value) in plain and type(value) is not int else _fit(value)
+        key: _fit(value)
         for key, value in attributes.items()
         if value is not None and type(key) is str
     }
