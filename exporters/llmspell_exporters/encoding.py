@@ -1,0 +1,64 @@
+"""Batches of the SDK's records as OTLP request bytes, with one bad record not spoiling the rest."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
+from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.sdk._logs import ReadableLogRecord
+from opentelemetry.sdk.metrics.export import MetricsData
+from opentelemetry.sdk.trace import ReadableSpan
+
+from llmspell_exporters.ledger import Book
+
+R = TypeVar("R")
+
+
+def spans_request(spans: Sequence[ReadableSpan]) -> bytes:
+    """Encode an `ExportTraceServiceRequest`."""
+    request: bytes = encode_spans(spans).SerializeToString()
+    return request
+
+
+def logs_request(records: Sequence[ReadableLogRecord]) -> bytes:
+    """Encode an `ExportLogsServiceRequest`."""
+    request: bytes = encode_logs(records).SerializeToString()
+    return request
+
+
+def metrics_request(metrics: MetricsData) -> bytes:
+    """Encode an `ExportMetricsServiceRequest`."""
+    request: bytes = encode_metrics(metrics).SerializeToString()
+    return request
+
+
+def count_points(metrics: MetricsData) -> int:
+    """Count the points of all metrics."""
+    return sum(
+        len(metric.data.data_points)
+        for resource in metrics.resource_metrics
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+    )
+
+
+def encoded(
+    encode: Callable[[Sequence[R]], bytes], batch: Sequence[R], book: Book
+) -> Iterator[tuple[bytes, int]]:
+    """Encode *batch*; records that cannot be encoded are lost alone, not with their batch."""
+    try:
+        yield encode(batch), len(batch)
+    except Exception as error:
+        good = [record for record in batch if _encodable(encode, record)]
+        book.lose(len(batch) - len(good), "encode_error", f"{type(error).__name__}: {error}")
+        if good:
+            yield encode(good), len(good)
+
+
+def _encodable(encode: Callable[[Sequence[Any]], bytes], record: object) -> bool:
+    try:
+        encode((record,))
+    except Exception:
+        return False
+    return True
