@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from llmspell_otel.testing import chat, embeddings, responses
 from llmspell_otel.testing.request import Endpoint, Json, ModelRequest
 from llmspell_otel.testing.script import Prompter, Reply, Script
-from llmspell_otel.testing.wire import Ids, error_body
+from llmspell_otel.testing.wire import Ids
 
 Headers: TypeAlias = dict[str, str]
 
@@ -210,6 +210,5 @@ def _error(reply: Reply, headers: Headers) -> Response:
     return JSONResponse(reply.error_body, status_code=reply.status, headers=headers)
 
 
-async def _unknown(request: Request, _error: Exception) -> Response:
-    message = f"Invalid URL ({request.method} {request.url.path})"
-    return JSONResponse(error_body(message, kind="invalid_request_error"), status_code=404)
+async def _unknown(request: Request, _exception: Exception) -> Response:
+    return _error(Reply.error(404, f"Invalid URL ({request.method} {request.url.path})"), {})

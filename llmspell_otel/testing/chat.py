@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from llmspell_otel.testing.request import Json, ModelRequest, answered_calls, tool_calls
 from llmspell_otel.testing.script import Reply, Usage
-from llmspell_otel.testing.wire import CREATED, Ids, argument_pieces, error_body, sse, text_pieces
+from llmspell_otel.testing.wire import CREATED, Ids, argument_pieces, sse, text_pieces
 
 
 def complaint(request: ModelRequest) -> str | None:
@@ -73,7 +73,7 @@ def chunks(request: ModelRequest, reply: Reply, ids: Ids) -> Iterator[bytes]:
 
 def stream_error(message: str, _number: int) -> bytes:
     """The event that tells of an error in mid-stream; chat does not number its events."""
-    return sse(error_body(message))
+    return sse(Reply.error(500, message).error_body)
 
 
 def _deltas(reply: Reply, ids: Ids) -> Iterator[Json]:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from threading import Lock
 from typing import Any
 
-from llmspell_otel.testing.request import Json
 from llmspell_otel.testing.script import Reply, ScriptedToolCall
 
 CREATED = 1_767_225_600
@@ -49,8 +48,3 @@ def sse(data: Any, *, event: str | None = None) -> bytes:
     name = f"event: {event}\n" if event else ""
     text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
     return f"{name}data: {text}\n\n".encode()
-
-
-def error_body(message: str, *, kind: str = "server_error", code: str | None = None) -> Json:
-    """An error in the shape in which OpenAI sends it."""
-    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
