@@ -10,6 +10,7 @@
     * PatternError           an event pattern does not parse (`llmspell_otel.events`)
     * EventError             an event or a subscription is not usable as given
     * EventRejectedError     a full queue refused an event
+    * JournalError           a journal cannot be opened or asked
     * SettingsError          a setting is wrong
 """
 
@@ -125,6 +126,19 @@ class EventRejectedError(LlmspellError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.event_type, self.refused)
+
+
+class JournalError(LlmspellError):
+    """A journal cannot be opened or asked."""
+
+    def __init__(self, path: str, problem: str, mend: str) -> None:
+        super().__init__(f"journal {path!r} {problem}; {mend}")
+        self.path = path
+        self.problem = problem
+        self.mend = mend
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.path, self.problem, self.mend)
 
 
 class SettingsError(LlmspellError, ValueError):

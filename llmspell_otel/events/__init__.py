@@ -1,6 +1,6 @@
 """Events: what happened, once, in order, to whoever asked."""
 
-from llmspell_otel.errors import EventError, EventRejectedError, PatternError
+from llmspell_otel.errors import EventError, EventRejectedError, JournalError, PatternError
 from llmspell_otel.events.api import Event, default_bus
 from llmspell_otel.events.bus import EventBus
 from llmspell_otel.events.delivery import Mailbox, Stream
@@ -14,6 +14,7 @@ __all__ = [
     "EventBus",
     "EventError",
     "EventRejectedError",
+    "JournalError",
     "Mailbox",
     "Metadata",
     "Pattern",

@@ -1,6 +1,6 @@
 """`Event`: the bus as scripts and applications use it."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar, Unpack
 
 from llmspell_otel.errors import EventError
@@ -103,6 +103,20 @@ class Event:
             EventError: *subscription* has a handler, which gets its events.
         """
         return _mailbox(subscription).receive_batch(limit, timeout)
+
+    @staticmethod
+    def query(*patterns: str, **conditions: Any) -> Iterator[UniversalEvent]:
+        """Events of the past that match; see `Journal.query`.
+
+        Raises:
+            EventError: no journal is attached to the bus, or a condition is wrong.
+            PatternError: a pattern is not in the grammar.
+        """
+        journal = default_bus().journal
+        if journal is None:
+            mend = "attach one: `Journal(folder).attach(default_bus())`"
+            raise EventError("a query", "needs a journal", mend)
+        return journal.query(*patterns, **conditions)
 
     @staticmethod
     def get_stats() -> dict[str, int]:

@@ -1,8 +1,9 @@
 """One event loop in a daemon thread, for async handlers that have no loop of their own."""
 
 import asyncio
-import os
 import threading
+
+from llmspell_otel.events.forks import in_child
 
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
@@ -24,4 +25,4 @@ def _forget() -> None:
     _lock, _loop = threading.Lock(), None
 
 
-os.register_at_fork(after_in_child=_forget)
+in_child(_forget)

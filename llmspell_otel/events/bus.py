@@ -3,20 +3,23 @@
 import asyncio
 import atexit
 import itertools
-import os
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from threading import Lock
 from time import monotonic
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from llmspell_otel.errors import EventError, EventRejectedError
 from llmspell_otel.events.delivery import Mailbox, Stream
 from llmspell_otel.events.event import UniversalEvent, make
+from llmspell_otel.events.forks import around
 from llmspell_otel.events.pattern import Branch
 from llmspell_otel.events.router import Node, Routes, branches
 from llmspell_otel.events.subscribing import Options, build
 from llmspell_otel.events.subscription import Deliver, Handler, Subscription
+
+if TYPE_CHECKING:
+    from llmspell_otel.events.journal import Journal
 
 EXIT_TIMEOUT = 2.0
 
@@ -29,6 +32,9 @@ class EventBus:
     Publishing takes no lock and costs the same whatever the number of other subscriptions.
     Subscribing and unsubscribing are safe at any time, from any thread, in the middle of a
     publish too: the running publish serves those it found, the next one sees the change.
+
+    Attributes:
+        journal: The journal that was attached last, if any.
     """
 
     def __init__(self) -> None:
@@ -37,6 +43,7 @@ class EventBus:
         self._root: Node[Subscription] = Node()
         self._branches: dict[Subscription, tuple[Branch, ...]] = {}
         self._routes: Routes[Deliver] = Routes(self._find)
+        self.journal: Journal | None = None
         _buses.add(self)
 
     def wants(self, event_type: str) -> bool:
@@ -150,8 +157,11 @@ class EventBus:
         Every event is accounted for in the subscriptions' books. The bus may be used again.
         """
         deadline = monotonic() + timeout
-        for subscription in self.subscriptions():
+        subscriptions = self.subscriptions()
+        for subscription in subscriptions:
             subscription.close(max(0.0, deadline - monotonic()))
+        # Only now: what the last handlers publish still reaches the inline subscribers.
+        for subscription in subscriptions:
             self.remove(subscription)
 
     async def aclose(self, timeout: float = EXIT_TIMEOUT) -> None:  # noqa: ASYNC109 - one deadline for all
@@ -178,8 +188,16 @@ def _close_all() -> None:
     deadline = monotonic() + EXIT_TIMEOUT
     for bus in list(_buses):
         bus.close(max(0.0, deadline - monotonic()))
+    for callback in _last:
+        callback()
 
 
+def at_last(callback: Callable[[], object]) -> None:
+    """Call *callback* at the end of the process, after every bus has handed out its queues."""
+    _last.append(callback)
+
+
+_last: list[Callable[[], object]] = []
 _held: list[Lock] = []
 
 
@@ -202,8 +220,4 @@ def _after_fork_in_child() -> None:
 
 
 atexit.register(_close_all)
-os.register_at_fork(
-    before=_before_fork,
-    after_in_parent=_after_fork_in_parent,
-    after_in_child=_after_fork_in_child,
-)
+around(_before_fork, _after_fork_in_parent, _after_fork_in_child)

@@ -1,9 +1,10 @@
 """Cheap identifiers: text UUIDs that sort by time."""
 
 import itertools
-import os
 import random
 from time import time_ns
+
+from llmspell_otel.events.forks import in_child
 
 _MILLISECOND = 1_000_000
 _BLOCK = 0xFFFF
@@ -52,4 +53,4 @@ def _forget() -> None:
     _current = _NONE
 
 
-os.register_at_fork(after_in_child=_forget)
+in_child(_forget)

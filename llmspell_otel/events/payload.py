@@ -9,6 +9,12 @@ import msgspec
 MAX_DEPTH = 64
 MAX_BYTES = 1_048_576
 _NODE = 8  # bytes that a value is taken to cost beside its text
+_CONTAINER = 64  # and a container beside its members
+_MAX_BITS = 10_000  # of an integer; Python refuses to write out much longer ones
+_TEXTS = (str, bytes, bytearray)
+_CONTAINERS = (dict, list, tuple, set, frozenset)
+_LARGE = (*_TEXTS, *_CONTAINERS)
+_SMALL = {int, float, bool, type(None)}
 _TOO_DEEP, _CYCLE, _TOO_LARGE = "<too deep>", "<cycle>", "<truncated>"
 
 
@@ -18,6 +24,30 @@ def plain(value: object, limit: int = MAX_BYTES) -> Any:
     A foreign object becomes a marker with the name of its type; none of its methods is called.
     """
     return _Copy(limit).value(value, MAX_DEPTH)
+
+
+def weighs_more(value: object, limit: int) -> bool:
+    """Whether the texts in *value* are longer than *limit* together; a cyclic one is, too.
+
+    Looks no further than it has to, and spends little on the small values that are usual: keys
+    and numbers are not looked at.
+    """
+    if isinstance(value, _TEXTS):
+        return len(value) > limit
+    containers = [value] if isinstance(value, _CONTAINERS) else []
+    while containers and limit >= 0:
+        container = containers.pop()
+        limit -= _CONTAINER + _NODE * len(container)
+        for member in container.values() if isinstance(container, dict) else container:
+            kind = type(member)
+            if kind is str:
+                limit -= len(member)
+            elif kind not in _SMALL and isinstance(member, _LARGE):
+                if isinstance(member, _CONTAINERS):
+                    containers.append(member)
+                else:
+                    limit -= len(member)
+    return limit < 0
 
 
 def marker(value: object) -> str:
@@ -86,7 +116,9 @@ class _Copy:
 
 def _scalar(value: object) -> Any:
     """A number, a truth value or None as it is; a date, decimal or UUID as its text."""
-    if value is None or isinstance(value, bool | int):
+    if isinstance(value, int):
+        return value if value.bit_length() <= _MAX_BITS else _TOO_LARGE
+    if value is None:
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None

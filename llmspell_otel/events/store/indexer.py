@@ -1,0 +1,150 @@
+"""The thread that takes the log into the database, and forgets what is too old."""
+
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from llmspell_otel.errors import JournalError
+from llmspell_otel.events.store import log
+from llmspell_otel.events.store.index import Index
+from llmspell_otel.events.store.writer import LogWriter
+
+PRUNE_INTERVAL = 60.0
+PAUSE = 0.5  # seconds between two looks at the log
+SHARE = 0.25  # of its time that the thread works at most, while publishers are busy too
+
+_logger = logging.getLogger("llmspell_otel.events")
+
+
+class Indexer:
+    """Follows the log of every process that shares the folder.
+
+    Attributes:
+        taken: Events of this journal's own log that the database has.
+        damage: Bytes of logs that could not be read.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        index: Index,
+        writer: LogWriter,
+        expire: Callable[[sqlite3.Connection], int],
+        tell: Callable[[str, dict[str, Any]], None],
+    ) -> None:
+        self._folder = folder
+        self._index = index
+        self._writer = writer
+        self._expire = expire
+        self._tell = tell
+        self.forked()
+
+    def forked(self) -> None:
+        """Begin anew, with a fresh lock and no thread."""
+        self._lock = threading.Lock()
+        self._stop, self._bell = threading.Event(), threading.Event()
+        self._thread: threading.Thread | None = None
+        self._failing = False
+        self._pruned = monotonic()
+        self.taken = self.damage = 0
+
+    def nudge(self) -> None:
+        """There is something new; the thread starts with the first nudge."""
+        if self._thread is None and not self._stop.is_set():
+            name = "llmspell-journal-index"
+            self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+            self._thread.start()
+        self._bell.set()
+
+    def catch_up(self, timeout: float) -> bool:
+        """Take in everything that is in the log now; tell whether that was done."""
+        if not self._lock.acquire(timeout=timeout):
+            return False
+        try:
+            return self._contained(_at_once)
+        finally:
+            self._lock.release()
+
+    def close(self, timeout: float) -> None:
+        """Stop the thread; what it has not taken in waits in the log for the next start."""
+        self._stop.set()
+        self._bell.set()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout)
+
+    def damaged(self, error: Exception) -> None:
+        """Set a damaged database aside; other troubles pass."""
+        if type(error) is sqlite3.DatabaseError:
+            self._index.set_aside(error)
+            self._tell("journal:damaged", {"file": self._index.path.name})
+
+    def _work(self) -> None:
+        while not self._stop.is_set():
+            self._bell.wait()
+            self._bell.clear()
+            self._stop.wait(PAUSE)
+            with self._lock:
+                if not self._stop.is_set() and not self._contained(self._rest):
+                    self._bell.set()
+
+    def _rest(self, elapsed: float) -> None:
+        """Leave the processor to others for a while: the log is safe, and can wait."""
+        self._stop.wait(elapsed * (1 / SHARE - 1))
+
+    def _contained(self, rest: Callable[[float], None]) -> bool:
+        try:
+            self._follow(rest)
+        except (sqlite3.Error, OSError, JournalError) as error:
+            if not self._failing:
+                _logger.exception("journal %s cannot be indexed", self._folder)
+            self._failing = True
+            self.damaged(error)
+            return False
+        self._failing = False
+        return True
+
+    def _follow(self, rest: Callable[[float], None]) -> None:
+        with self._index.connect() as it:
+            for path in sorted(self._folder.glob(f"*{log.SUFFIX}")):
+                self._file(it, path, rest)
+            if monotonic() - self._pruned > PRUNE_INTERVAL:
+                self._pruned = monotonic()
+                self._expire(it)
+
+    def _file(self, it: sqlite3.Connection, path: Path, rest: Callable[[float], None]) -> None:
+        own = path.name in self._writer.names
+        whole = log.is_abandoned(path)
+        try:
+            for block in log.read(path, self._index.read_up_to(it, path), whole=whole):
+                began = monotonic()
+                self._take(it, path, block)
+                self.taken += len(block.lines) if own else 0
+                self._note(path, block)
+                rest(monotonic() - began)
+        except FileNotFoundError:  # another process was faster
+            return
+        if whole:
+            path.unlink(missing_ok=True)
+            self._index.forget(it, path)
+
+    def _take(self, it: sqlite3.Connection, path: Path, block: log.Block) -> None:
+        """Take in *block*, unless another process has done so."""
+        with self._index.transaction(it):
+            if self._index.read_up_to(it, path) < block.end:
+                self._index.take_in(it, path, block)
+
+    def _note(self, path: Path, block: log.Block) -> None:
+        if block.damaged:
+            self.damage += block.damaged
+            text = "journal %s: %d bytes of %s are torn or damaged and were stepped over"
+            _logger.warning(text, self._folder, block.damaged, path.name)
+            self._tell("journal:damaged", {"file": path.name, "bytes": block.damaged})
+
+
+def _at_once(elapsed: float) -> None:
+    """Take no rest: somebody waits."""

@@ -1,0 +1,168 @@
+"""The append-only log: one file per writer, made of checked blocks.
+
+A file begins with `MAGIC`. A block is `MARK`, its length and its CRC-32 (both little-endian,
+32 bits), and the events in it as lines of JSON. Whoever writes a file holds a lock on it; a file
+without one belongs to nobody any more. A torn end is cut; a damaged block is stepped over.
+"""
+
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+try:
+    import fcntl
+except ImportError:  # Windows: nobody else may use the folder there
+    fcntl = None  # type: ignore[assignment]
+
+MAGIC = b"llmspell-journal 1\n"
+MARK = b"\xf5LJB"
+SUFFIX = ".log"
+_HEADER = struct.Struct("<4sII")
+_MAX_BLOCK = 1 << 30
+
+
+class Writer:
+    """Appends blocks to one new file.
+
+    Attributes:
+        path: The file.
+        size: Bytes of whole blocks, the beginning included.
+        broken: Whether the file may end with a part of a block.
+
+    Raises:
+        OSError: the file cannot be made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.size = 0
+        self.broken = False
+        # Under another name until it is locked: nobody may take it for abandoned.
+        temporary = path.with_suffix(".new")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | getattr(os, "O_BINARY", 0)
+        self._file = os.open(temporary, flags, 0o600)
+        try:
+            lock(self._file)
+            self._append(MAGIC)
+            temporary.rename(path)
+        except OSError:
+            os.close(self._file)
+            temporary.unlink(missing_ok=True)
+            raise
+
+    def write(self, lines: list[bytes]) -> None:
+        """Append *lines* as one block. After an error the file is as it was, or `broken`.
+
+        Raises:
+            OSError: the system refused, or took only a part.
+        """
+        body = b"\n".join(lines)
+        self._append(_HEADER.pack(MARK, len(body), zlib.crc32(body)) + body)
+
+    def sync(self) -> None:
+        """Wait until everything written survives a power cut.
+
+        Raises:
+            OSError: the device failed; nobody knows what it has kept.
+        """
+        getattr(os, "fdatasync", os.fsync)(self._file)
+
+    def close(self) -> None:
+        """Let the file, and the lock, go."""
+        os.close(self._file)
+
+    def _append(self, data: bytes) -> None:
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
+        except OSError:
+            self.broken = True
+            os.ftruncate(self._file, self.size)
+            self.broken = False
+            raise
+        self.size += len(data)
+
+
+class Block(NamedTuple):
+    """What a reader found: lines of JSON, where the next block begins, and damage stepped over."""
+
+    lines: list[bytes]
+    end: int
+    damaged: int
+
+
+def read(path: Path, start: int = 0, *, whole: bool = False) -> Iterator[Block]:
+    """Read the blocks of *path* from offset *start*, as far as they are complete.
+
+    With *whole*, nobody writes there any more: damage is stepped over, and a torn end is told as
+    a last block without lines.
+    """
+    data = path.read_bytes() if not start else _from(path, start)
+    position = 0 if start else len(MAGIC)
+    while position < len(data):
+        end = _end_of(data, position)
+        if end:
+            yield Block(data[position + _HEADER.size : end].split(b"\n"), start + end, 0)
+            position = end
+            continue
+        if not whole:
+            return
+        found = data.find(MARK, position + 1)
+        found = len(data) if found < 0 else found
+        yield Block([], start + found, found - position)
+        position = found
+
+
+def is_abandoned(path: Path) -> bool:
+    """Whether no living process writes to *path*."""
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    else:
+        return True
+    finally:
+        os.close(file)
+
+
+def lock(file: int) -> None:
+    """Hold *file* until it is closed, or its process ends."""
+    if fcntl is not None:
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+
+def _from(path: Path, start: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(start)
+        return file.read()
+
+
+def _end_of(data: bytes, position: int) -> int:
+    """Where the block at *position* ends; 0 if it is not whole."""
+    if position + _HEADER.size > len(data):
+        return 0
+    mark, length, check = _HEADER.unpack_from(data, position)
+    end: int = position + _HEADER.size + length
+    if mark != MARK or length > _MAX_BLOCK or end > len(data):
+        return 0
+    body = memoryview(data)[position + _HEADER.size : end]
+    return end if zlib.crc32(body) == check else 0
+
+
+def sync_folder(folder: Path) -> None:
+    """Let the names of new files survive a power cut."""
+    if os.name == "posix":
+        file = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(file)
+        finally:
+            os.close(file)

@@ -1,0 +1,212 @@
+"""The thread that commits: takes encoded events from memory and appends them to the log."""
+
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from llmspell_otel.events.ids import uuid7
+from llmspell_otel.events.store import log
+
+SEGMENT_BYTES = 16 * 1_048_576
+RETRY = 0.5  # seconds between two attempts while the disk takes nothing
+_BLOCK_BYTES = 4 * 1_048_576
+
+_logger = logging.getLogger("llmspell_otel.events")
+
+Tell = Callable[[str, dict[str, Any]], None]
+
+
+class LogWriter:
+    """Events on their way to the log. The thread starts with the first one.
+
+    Attributes:
+        names: The files that this process has written.
+        after_commit: Called after each commit.
+    """
+
+    def __init__(
+        self, folder: Path, *, durable: bool, interval: float, limit: int, tell: Tell
+    ) -> None:
+        self._folder = folder
+        self._durable = durable
+        self._interval = interval
+        self._limit = limit
+        self._tell = tell
+        self.after_commit: Callable[[], None] = _nothing
+        self._log: log.Writer | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        self._lock = threading.Lock()
+        self._done = threading.Condition(self._lock)
+        self._bell, self._urgent = threading.Event(), threading.Event()
+        self._lines: list[bytes] = []
+        self._bytes = 0
+        self._accepted: int = 0
+        self._queued: int = 0
+        self._committed: int = 0
+        self._dropped: int = 0
+        self._idle: bool = True
+        self._closed: bool = False
+        self._losing: bool = False
+        self._thread: threading.Thread | None = None
+        self._log = None
+        self.names: set[str] = set()
+
+    def append(self, line: bytes) -> bool:
+        """Accept *line*, unless too much waits already."""
+        with self._lock:
+            self._accepted += 1
+            if self._bytes + len(line) > self._limit or self._closed:
+                self._dropped += 1
+                return False
+            self._lines.append(line)
+            self._bytes += len(line)
+            self._queued += 1
+            idle, self._idle = self._idle, False
+        if idle:
+            self._wake()
+        return True
+
+    def flush(self, timeout: float) -> bool:
+        """Commit what was accepted so far, within *timeout* seconds; tell whether it is."""
+        with self._done:
+            wanted = self._queued
+            self._urgent.set()
+            return self._done.wait_for(lambda: self._committed >= wanted, timeout)
+
+    def books(self) -> tuple[int, int, int, bool]:
+        """Accepted, committed and dropped events, and whether the disk takes nothing."""
+        with self._lock:
+            return self._accepted, self._committed, self._dropped, self._losing
+
+    def close(self, timeout: float) -> None:
+        """Commit what waits, within *timeout* seconds, and give up the rest."""
+        done = self.flush(timeout)
+        with self._lock:
+            self._closed = True
+            lost = len(self._lines)
+            self._lines.clear()
+            self._bytes, self._dropped = 0, self._dropped + lost
+        if not done:
+            _logger.error("journal %s: closed with %d events lost", self._folder, lost)
+        self._urgent.set()
+        self._bell.set()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(max(0.1, timeout))
+        if done and self._log is not None:
+            writer, self._log = self._log, None
+            writer.close()
+
+    def forked(self) -> None:
+        """Leave everything to the parent, whose file this process must not write."""
+        if self._log is not None:
+            self._log.close()  # the lock stays with the parent, which has the file open too
+        self._forget()
+
+    def _wake(self) -> None:
+        if self._thread is None:
+            self._hire()
+        self._bell.set()
+
+    def _hire(self) -> None:
+        thread = threading.Thread(target=self._work, name="llmspell-journal", daemon=True)
+        try:
+            thread.start()
+            self._thread = thread
+        except RuntimeError:  # the interpreter is leaving: `close` commits
+            _logger.debug("journal %s: no thread any more", self._folder)
+
+    def _work(self) -> None:
+        while not self._closed:
+            self._bell.wait()
+            self._bell.clear()
+            self._urgent.wait(self._interval)
+            self._urgent.clear()
+            while lines := self._taken():
+                if not self._commit(lines):
+                    break
+
+    def _taken(self) -> list[bytes]:
+        with self._lock:
+            if not self._lines:
+                self._idle = True
+            return self._lines
+
+    def _commit(self, waiting: list[bytes]) -> bool:
+        """Write a block of what is *waiting*; tell whether to go on at once."""
+        lines = _block(waiting)
+        try:
+            self._write(lines)
+        except OSError as error:
+            self._failed(error)
+            return False
+        with self._done:
+            # Only this thread takes from the front; publishers append at the back.
+            del self._lines[: len(lines)]
+            self._bytes -= sum(map(len, lines))
+            self._committed += len(lines)
+            recovered, self._losing = self._losing, False
+            self._done.notify_all()
+        if recovered:
+            self._recovered()
+        self.after_commit()
+        return True
+
+    def _write(self, lines: list[bytes]) -> None:
+        writer = self._log
+        if writer is None or writer.size >= SEGMENT_BYTES:
+            writer = self._rotate()
+        writer.write(lines)
+        if self._durable:
+            try:
+                writer.sync()
+            except OSError:
+                # Nobody knows what the device kept: write the block again, to another file.
+                writer.broken = True
+                raise
+
+    def _rotate(self) -> log.Writer:
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+        path = self._folder / f"{uuid7()}{log.SUFFIX}"
+        writer = self._log = log.Writer(path)
+        self.names.add(path.name)
+        if self._durable:
+            log.sync_folder(self._folder)
+        return writer
+
+    def _failed(self, error: OSError) -> None:
+        with self._lock:
+            first, self._losing = not self._losing, True
+        if self._log is not None and self._log.broken:
+            self._log.close()
+            self._log = None
+        if first:
+            _logger.error("journal %s takes nothing: %s", self._folder, error)
+            self._tell("journal:stalled", {"error": {"type": type(error).__name__}})
+        self._urgent.clear()
+        self._urgent.wait(RETRY)
+        self._bell.set()
+
+    def _recovered(self) -> None:
+        _logger.warning("journal %s works again, %d events lost", self._folder, self._dropped)
+        self._tell("journal:recovered", {"lost": self._dropped})
+
+
+def _nothing() -> None:
+    """Stand in until somebody follows the log."""
+
+
+def _block(lines: list[bytes]) -> list[bytes]:
+    """As many of the first *lines* as make a block."""
+    size = 0
+    for count, line in enumerate(lines):
+        size += len(line)
+        if size >= _BLOCK_BYTES:
+            return lines[: count + 1]
+    return lines[:]
