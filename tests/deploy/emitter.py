@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from opentelemetry import trace
+from opentelemetry import metrics, trace
 from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter
 from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
@@ -53,12 +53,14 @@ class Fleet:
         self.spans: list[ReadableSpan] = []
         self.records: list[dict[str, Any]] = []
         self.totals: dict[str, float] = {}
-        self.tracing = TracerProvider(resource=self.resource)
-        self.tracing.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(insecure=True)))
         reader = PeriodicExportingMetricReader(
             OTLPMetricExporter(insecure=True), export_interval_millis=1000
         )
         self.metering = MeterProvider([reader], resource=self.resource)
+        # The global one, and first: it is where the SDK's metrics of itself go.
+        metrics.set_meter_provider(self.metering)
+        self.tracing = TracerProvider(resource=self.resource)
+        self.tracing.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(insecure=True)))
         self.logging = LoggerProvider(resource=self.resource)
         self.logging.add_log_record_processor(
             BatchLogRecordProcessor(OTLPLogExporter(insecure=True))
@@ -248,6 +250,9 @@ def tool_call(fleet: Fleet, tool: str, *, fails: bool) -> None:
         span.set_attribute("llmspell.hook.result", result)
         hook = {"llmspell.hook.name": "budget", "llmspell.hook.point": "before_tool_execution"}
         fleet.record("llmspell.hook.duration", 8e-5, hook | {"llmspell.hook.result": result})
+        if fails:
+            raised = {"llmspell.hook.result": "continue", "error.type": "ValueError"}
+            fleet.record("llmspell.hook.duration", 1e-4, hook | raised)
         verdict = {"llmspell.guardrail.name": "pii", "llmspell.guardrail.verdict.type": "allow"}
         fleet.record("llmspell.guardrail.duration", 0.02, verdict)
         fleet.say("llmspell.hook.executed", SeverityNumber.DEBUG, llmspell__hook__name="budget")

@@ -1,0 +1,1 @@
+"""Dashboards as code: tables of panels, rendered to the JSON that Grafana provisions."""
