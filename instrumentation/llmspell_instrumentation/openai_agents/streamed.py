@@ -55,7 +55,9 @@ class _Attempts:
         return self._outcome()
 
     def _outcome(self) -> Any:
-        if self._result._stored_exception is not None:  # noqa: SLF001 - where the SDK keeps it
+        # Some errors (too many turns) are not raised here, but to whoever reads the events.
+        self._result._check_errors()  # noqa: SLF001 - what reading the events begins with
+        if self._result._stored_exception is not None:  # noqa: SLF001 - where it keeps them
             raise self._result._stored_exception  # noqa: SLF001
         return snapshot(self._result)
 

@@ -54,6 +54,13 @@ class Stage:
                 pass
             return result
 
+    async def reached(self) -> None:
+        """Return when a request has arrived."""
+        for _ in range(500):
+            if self.requests:
+                return
+            await asyncio.sleep(0.01)
+
     def run_sync(self, agent: Any, said: Any) -> Any:
         """Run *agent* without a loop running."""
         loop = asyncio.new_event_loop()
