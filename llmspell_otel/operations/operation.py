@@ -212,10 +212,11 @@ class Operation:
         inherited: dict[str, AttributeValue] = {}
         if self.aspect.kind is Kind.TOOL and (agent := self.enclosing(Kind.AGENT)) is not None:
             inherited[semconv.AGENT_NAME] = agent.name
-        if self.parent is not None:
-            conversation = self.parent.attributes.get(semconv.CONVERSATION_ID)
-            if conversation is not None and self.aspect.kind is not Kind.STAGE:
-                inherited[semconv.CONVERSATION_ID] = conversation
+        above = self.parent
+        while above is not None and semconv.CONVERSATION_ID not in above.attributes:
+            above = above.parent
+        if above is not None and self.aspect.kind is not Kind.STAGE:
+            inherited[semconv.CONVERSATION_ID] = above.attributes[semconv.CONVERSATION_ID]
         return inherited
 
     def _place(self, context: Context) -> None:

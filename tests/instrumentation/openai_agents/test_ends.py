@@ -107,7 +107,7 @@ def test_a_run_with_a_tool(instrumented: Watching, serve: Serve, way: str) -> No
 
 @both
 def test_a_hand_off(instrumented: Watching, serve: Serve, way: str) -> None:
-    """A hand-off is a stage of the turn that asked for it; the next turn is the other agent's."""
+    """A hand-off is a stage of the turn that asked for it; the other agent's part follows it."""
     stage = serve(Reply.tools(("transfer_to_clerk", {})), Reply.text("done"))
     clerk = Agent(name="clerk", model="gpt-5")
     guide = Agent(name="guide", model="gpt-5", handoffs=[clerk])
@@ -116,7 +116,7 @@ def test_a_hand_off(instrumented: Watching, serve: Serve, way: str) -> None:
         (
             "invoke_agent guide",
             ("run_stage turn guide", ("chat gpt-5",), ("run_stage handoff clerk",)),
-            ("run_stage turn clerk", ("chat gpt-5",)),
+            ("invoke_agent clerk", ("run_stage turn clerk", ("chat gpt-5",))),
         )
     ]
     run = dict(instrumented.named("invoke_agent guide").attributes or {})
