@@ -78,9 +78,11 @@ class Telemetry:
     ) -> None:
         version = options.version
         capture = capture_mode() if options.capture is None else options.capture
-        self.captures = capture.on
         self.prices = prices
         self.bridge = SpanBridge(providers.tracer, version=version, capture=capture)
+        # Events hold content for whoever wants it; each signal looks at the mode again.
+        self.captures = capture.on or self.bridge.completion is not None
+        self._content = capture.on
         self.instruments = Instruments(
             providers.meter, version=version, also=options.also, without=options.without
         )
@@ -146,7 +148,7 @@ class Telemetry:
             logs.breaker_changed(
                 name,
                 state,
-                reason=reason if self.captures else None,
+                reason=reason if self._content else None,
                 timestamp=time.time_ns(),
             )
         )
@@ -175,8 +177,8 @@ class Telemetry:
         try:
             self.instruments.record(self._points(data, attributes), context)
         finally:
-            content = self.captures
-            for record in logs.told(data, attributes, content=content, details=self._details):
+            content, details = self._content, self._details
+            for record in logs.told(data, attributes, content=content, details=details):
                 self.writer.write(record, context)
 
     def _points(self, data: Mapping[str, Any], attributes: dict[str, Any]) -> Iterator[Point]:

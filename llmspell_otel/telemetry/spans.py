@@ -22,6 +22,7 @@ from opentelemetry.trace import (
 
 from llmspell_otel.telemetry import ids, names, processors, semconv
 from llmspell_otel.telemetry.capture import CaptureMode, bounded, capture_mode
+from llmspell_otel.telemetry.completion import completion_hook
 from llmspell_otel.telemetry.endings import closing_attributes, error_message
 from llmspell_otel.telemetry.guard import Guard
 from llmspell_otel.telemetry.shape import attributes_of, span_kind, span_name
@@ -92,6 +93,8 @@ class SpanBridge:
     ) -> None:
         self.guard = Guard()
         self.capture = capture_mode() if capture is None else capture
+        self.completion = completion_hook(self.guard)
+        """What is given the content of every finished call, sampled or not; None for nothing."""
         self._content_on_span = self.capture.on_span
         self._provider = tracer_provider
         self._version = version
@@ -145,7 +148,11 @@ class SpanBridge:
         """End the span that *event* (`…_complete` or `…_error`) tells the end of, once."""
         try:
             opened = self._take(event.data.get("operation"))
-            if opened is None or not opened.span.is_recording():
+            if opened is None:
+                return
+            if self.completion is not None and (content := event.data.get("content")):
+                self.completion(content, opened.span)
+            if not opened.span.is_recording():
                 return
         except Exception as error:
             self.guard.report("finding the span to end", error)
@@ -260,7 +267,7 @@ class SpanBridge:
     def _take(self, operation: Any) -> _Open | None:
         opened = self._open.pop(operation, None)
         if opened is None:
-            self.unmatched += self.active
+            self.unmatched += self._recording
         elif opened.alias is not None:
             self._open.pop(opened.alias, None)
         return opened
