@@ -14,6 +14,7 @@ class ShieldedProcessors:
 
     def __init__(self, inner: Any, guard: Guard) -> None:
         self.inner = inner
+        self._state = vars(inner)
         self._guard = guard
 
     def __getattr__(self, name: str) -> Any:
@@ -45,7 +46,7 @@ class ShieldedProcessors:
     def _parts(self) -> tuple[Any, ...]:
         # The synchronous fan-out keeps its processors in a tuple that it replaces on every
         # addition; whatever keeps them otherwise (the concurrent one) is called as a whole.
-        parts = vars(self.inner).get("_span_processors")
+        parts = self._state.get("_span_processors")
         return parts if type(parts) is tuple else (self.inner,)
 
 

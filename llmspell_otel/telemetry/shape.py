@@ -53,10 +53,14 @@ _CLIENT: Final = frozenset(
 def attributes_of(data: Mapping[str, Any]) -> dict[str, Any]:
     """The attributes of the operation in *data*, completed by what its kind and name imply."""
     given = data.get("attributes")
-    attributes: dict[str, Any] = dict(given) if isinstance(given, Mapping) else {}
-    operation, key = _KINDS.get(data.get("kind", ""), (None, None))
-    if operation is None or key is None:
+    if type(given) is dict:
+        attributes: dict[str, Any] = given.copy()
+    else:
+        attributes = dict(given) if isinstance(given, Mapping) else {}
+    implied = _KINDS.get(data.get("kind", ""))
+    if implied is None:
         return attributes
+    operation, key = implied
     if not isinstance(attributes.get(semconv.OPERATION_NAME), str):
         attributes[semconv.OPERATION_NAME] = operation
     if key not in attributes and (name := data.get("name")):

@@ -136,7 +136,9 @@ class SpanBridge:
             `active` it is the current context itself.
         """
         current = context_api.get_current()
-        if not self.active or (tracer := self._tracer) is None:
+        if not self._recording and not self.active:
+            return current
+        if (tracer := self._tracer) is None:
             return current
         try:
             return self._start(tracer, event, current)
@@ -243,13 +245,14 @@ class SpanBridge:
     def _span(
         tracer: Tracer, attributes: Mapping[str, Any], parent: Context, event: OperationEvent
     ) -> Span:
+        data = event.data
         return tracer.start_span(
             span_name(attributes),
             parent,
             span_kind(attributes),
             attributes,
-            _links(event.data.get("links")),
-            event.data.get("start_time") or event.timestamp,
+            _links(data["links"]) if "links" in data else None,
+            data.get("start_time") or event.timestamp,
             record_exception=False,
             set_status_on_exception=False,
         )
@@ -321,8 +324,6 @@ class SpanBridge:
 
 
 def _links(traceparents: Any) -> tuple[Link, ...]:
-    if not traceparents:
-        return ()
     linked = (ids.parse(each) for each in traceparents)
     return tuple(
         Link(SpanContext(each.trace, each.span, is_remote=True, trace_flags=TraceFlags(each.flags)))

@@ -251,7 +251,7 @@ def test_litellm_entries_are_taken() -> None:
         ({"input": -1}, "-1 for 'input'"),
         ({"input": True}, "True for 'input'"),
         ({"input": float("nan")}, "nan for 'input'"),
-        ({"input": 1, "ouput": 2}, "unknown column 'ouput'"),
+        ({"input": 1, "outputs": 2}, "unknown column 'outputs'"),
     ],
     ids=str,
 )
