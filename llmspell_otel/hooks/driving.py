@@ -12,11 +12,13 @@ from llmspell_otel.hooks.context import Decision, HookContext
 from llmspell_otel.hooks.engine import (
     Outcome,
     Pending,
-    Verdict,
+    depth_below,
     fire,
+    pass_over,
     resume,
     resume_failed,
     resume_missed,
+    tell,
 )
 from llmspell_otel.hooks.registry import Slot
 from llmspell_otel.hooks.results import Result
@@ -90,22 +92,43 @@ class Recalled(Result):
 
 def consult(slot: Slot, context: HookContext) -> Flow[Result | None]:
     """Fire *slot* and bring it to its end; gives the deciding result, or None."""
-    outcome: Outcome = fire(slot, context)
-    while isinstance(outcome, Pending):
-        try:
-            answer = yield outcome
-        except Exception as error:
-            outcome = resume_failed(outcome, context, error)
-            continue
-        if outcome.lookup is None:
-            outcome = resume(outcome, context, answer)
-            continue
-        found = answer is not MISSING
-        reason = "hit" if found else "miss"
-        spelling = context.point.spelling
-        context.decisions.append(Decision(outcome.hook.name, spelling, "cache", reason))
-        if found:
-            return Recalled(answer)
-        context.to_store.append(outcome.lookup)
-        outcome = resume_missed(outcome, context)
-    return outcome.result if isinstance(outcome, Verdict) else None
+    outcome = fire(slot, context)
+    if isinstance(outcome, Pending):
+        return (yield from _settled(slot, context, outcome))
+    return outcome.result if outcome is not None else None
+
+
+def _settled(slot: Slot, context: HookContext, pending: Pending) -> Flow[Result | None]:
+    """Find out what the firing waits for until nothing is left to wait for."""
+    outcome: Outcome = pending
+    depth = depth_below.get()
+    depth_below.set(depth + 1)
+    slot.depth += 1
+    try:
+        while isinstance(outcome, Pending):
+            try:
+                answer = yield outcome
+            except Exception as error:
+                outcome = resume_failed(outcome, context, error)
+                continue
+            if outcome.lookup is None:
+                outcome = resume(outcome, context, answer)
+                continue
+            if answer is not MISSING:
+                pass_over(outcome.rest)
+                return _recalled(outcome, context, "hit", answer)
+            _recalled(outcome, context, "miss", answer)
+            context.to_store.append(outcome.lookup)
+            outcome = resume_missed(outcome, context)
+        return outcome.result if outcome is not None else None
+    finally:
+        slot.depth -= 1
+        if depth_below.get() == depth + 1:  # by value: the collector may close us elsewhere
+            depth_below.set(depth)
+
+
+def _recalled(pending: Pending, context: HookContext, reason: str, value: Any) -> Recalled:
+    hook = pending.hook
+    context.decisions.append(Decision(hook.name, context.point.spelling, "cache", reason))
+    tell(hook, context, pending.lookup, None)
+    return Recalled(value)

@@ -13,7 +13,6 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final
 
-from llmspell_otel.errors import UnknownResultError
 from llmspell_otel.guard import guard
 from llmspell_otel.hooks.conditions import conditions
 from llmspell_otel.hooks.context import Decision, HookContext
@@ -29,18 +28,19 @@ from llmspell_otel.hooks.results import (
     result_of,
 )
 from llmspell_otel.hooks.store import MISSING
-from llmspell_otel.hooks.waiting import bounded, engine_loop
+from llmspell_otel.hooks.waiting import HookTimeoutError, bounded, engine_loop
 from llmspell_otel.points import Moment
 
 _logger = logging.getLogger("llmspell_otel.hooks")
 _clock = time.perf_counter_ns
 
 MAX_DEPTH: Final = 8
-"""How deep firings of one point may nest inside each other's hooks."""
+"""How deep firings may nest inside each other's hooks."""
 WATCHED_FIRES: Final = 32
 """How many firings are timed hook by hook after one of several hooks was slow."""
 
-_depth: ContextVar[int] = ContextVar("llmspell_hook_depth", default=0)
+depth_below: ContextVar[int] = ContextVar("llmspell_hook_depth", default=0)
+"""How many firings the running code is inside of, but for the outermost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ def fire(slot: Slot, context: HookContext) -> Outcome:
     """
     started = _clock()
     hooks = slot.hooks if started < slot.retry_at else slot.compile(started)
-    if slot.depth >= MAX_DEPTH or slot.watch:
+    if slot.depth or slot.watch:  # nested, or another thread's, or to be timed
         return _fire_carefully(slot, hooks, context)
     slot.count()
     slot.depth += 1
@@ -121,7 +121,7 @@ def fire(slot: Slot, context: HookContext) -> Outcome:
             try:
                 answer = hook.call(context)
             except Exception as error:
-                outcome: Outcome = _failed(hook, context, error)
+                outcome: Outcome = _failed(hook, context, error, hooks)
             else:
                 if answer is None:
                     continue
@@ -150,7 +150,8 @@ def resume(pending: Pending, context: HookContext, answer: Any) -> Outcome:
 
 def resume_failed(pending: Pending, context: HookContext, error: Exception) -> Outcome:
     """Go on with a firing whose asynchronous hook failed, or overran its time."""
-    return _failed(pending.hook, context, error) or _walk(pending.rest, context)
+    failed = _failed(pending.hook, context, error, pending.rest)
+    return failed or _walk(pending.rest, context)
 
 
 def resume_missed(pending: Pending, context: HookContext) -> Outcome:
@@ -165,7 +166,7 @@ def _walk(rest: Iterator[Registration], context: HookContext) -> Outcome:
         try:
             answer = hook.call(context)
         except Exception as error:
-            outcome: Outcome = _failed(hook, context, error)
+            outcome: Outcome = _failed(hook, context, error, rest)
         else:
             elapsed = _clock() - started
             outcome = None if answer is None else _answered(hook, context, answer, rest)
@@ -178,36 +179,42 @@ def _walk(rest: Iterator[Registration], context: HookContext) -> Outcome:
 
 def _fire_carefully(slot: Slot, hooks: tuple[Registration, ...], context: HookContext) -> Outcome:
     """Fire with the true depth known, and each hook timed."""
-    depth = _depth.get()
-    if depth >= MAX_DEPTH:
-        _logger.error(
-            "hook point %s fires itself, %d levels deep: this firing asks no hook",
-            slot.point,
-            depth,
-        )
+    depth = depth_below.get()
+    if depth >= MAX_DEPTH - 1:
+        _overflown(slot)
         return None
     slot.count()
     slot.watch = max(0, slot.watch - 1)
-    token = _depth.set(depth + 1)
+    token = depth_below.set(depth + 1)
     slot.depth += 1
     try:
         return _walk(iter(hooks), context)
     finally:
         slot.depth -= 1
-        _depth.reset(token)
+        depth_below.reset(token)
+
+
+def _overflown(slot: Slot) -> None:
+    if not slot.overflowing:
+        slot.overflowing = True
+        _logger.error(
+            "hook point %s is fired by its own hooks, %d levels deep: no hook is asked below that",
+            slot.point,
+            MAX_DEPTH,
+        )
 
 
 def _answered(hook: Registration, context: HookContext, answer: Any, rest: Rest) -> Outcome:
     """Take one hook's answer that is not None."""
-    if not isinstance(answer, Result):
-        if inspect.isawaitable(answer):
-            return Pending(hook, _after(hook, rest), awaitable=answer, started=_clock())
-        try:
-            answer = result_of(answer)
-        except UnknownResultError as error:
-            return _failed(hook, context, error)
+    if not isinstance(answer, Result) and inspect.isawaitable(answer):
+        return Pending(hook, _after(hook, rest), awaitable=answer, started=_clock())
+    try:
+        result = answer if isinstance(answer, Result) else result_of(answer)
+        outcome = _taken(hook, context, result, rest)
+    except Exception as error:  # not one of the nine results, or one that makes no sense
+        return _failed(hook, context, error, rest)
     hook.failing = False
-    return _taken(hook, context, answer, rest)
+    return outcome
 
 
 def _taken(hook: Registration, context: HookContext, result: Result, rest: Rest) -> Outcome:
@@ -216,20 +223,35 @@ def _taken(hook: Registration, context: HookContext, result: Result, rest: Rest)
         return None
     if isinstance(result, Cache) and context.point.moment is Moment.BEFORE:
         return Pending(hook, _after(hook, rest), lookup=result)
-    reason = result.reason if isinstance(result, (Cancel, Skipped, Retry)) else ""
-    context.decisions.append(Decision(hook.name, context.point.spelling, kind.kind, reason))
-    observers.told(hook, context, result, None)
     if isinstance(result, Modified):
         context.apply(result)
-    elif isinstance(result, Fork):
+    reason = result.reason if isinstance(result, (Cancel, Skipped, Retry)) else ""
+    context.decisions.append(Decision(hook.name, context.point.spelling, kind.kind, reason))
+    tell(hook, context, result, None)
+    if isinstance(result, Fork):
         context.branches.extend(result.operations)
     elif isinstance(result, Cache):
         context.to_store.append(result)
     elif kind.decides:
-        for missed in _after(hook, rest):
-            missed.missed += 1
+        pass_over(_after(hook, rest))
         return Verdict(hook, result)
     return None
+
+
+def pass_over(rest: Iterator[Registration]) -> None:
+    """Take note that the hooks of *rest* are not asked this time."""
+    for hook in rest:
+        hook.missed += 1
+
+
+def tell(
+    hook: Registration, context: HookContext, result: Result | None, error: Exception | None
+) -> None:
+    """Pass a decision on to whoever publishes it; never raises."""
+    try:
+        observers.told(hook, context, result, error)
+    except Exception as failure:
+        guard.report("telling of a hook's decision", failure)
 
 
 def _after(hook: Registration, hooks: Rest) -> Iterator[Registration]:
@@ -239,19 +261,25 @@ def _after(hook: Registration, hooks: Rest) -> Iterator[Registration]:
     return hooks
 
 
-def _failed(hook: Registration, context: HookContext, error: Exception) -> Verdict | None:
+def _failed(
+    hook: Registration, context: HookContext, error: Exception, rest: Rest = ()
+) -> Verdict | None:
     """Isolate a failing hook: count it, say so once, and fail closed if it asked to."""
     hook.failures += 1
-    if hook.call is hook.function:
+    if isinstance(error, HookTimeoutError) and error.stubborn:
+        hook.breaker.trip("went on after it was cancelled")
+    elif hook.call is hook.function:
         hook.breaker.failure(_clock())
     if not hook.failing:
         hook.failing = True
         _logger.warning("hook %r failed at %s", hook.name, context.point, exc_info=error)
-    observers.told(hook, context, None, error)
+    tell(hook, context, None, error)
     if hook.on_failure != "cancel":
         return None
     result = Cancel(f"hook {hook.name!r} failed and fails closed")
     context.decisions.append(Decision(hook.name, context.point.spelling, "cancel", result.reason))
+    tell(hook, context, result, None)
+    pass_over(iter(()) if rest == () else _after(hook, rest))
     return Verdict(hook, result)
 
 

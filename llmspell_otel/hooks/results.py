@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from llmspell_otel.errors import UnknownResultError
+from llmspell_otel.errors import HookError, UnknownResultError
 
+_LONGEST = 86_400  # seconds: nobody means to let an agent wait for more than a day
 Branch = Callable[[], Any] | str | tuple[str, Mapping[str, Any]]
 """One branch of a fork: a callable without arguments, the name of an operation of the same
 kind (called with the same input), or that name with an input of its own."""
@@ -33,6 +34,12 @@ class Modified(Result):
 
     data: Mapping[str, Any]
     kind: ClassVar[str] = "modified"
+
+    def __post_init__(self) -> None:
+        if not _is(self.data, Mapping):
+            raise _wrong("Modified", self.data, 'a mapping such as {"input": {…}}')
+        if "input" in self.data and not _is(self.data["input"], Mapping):
+            raise _wrong("Modified input", self.data["input"], "a mapping of arguments by name")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +79,12 @@ class Retry(Result):
     kind: ClassVar[str] = "retry"
     decides: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        if not _is(self.delay, (int, float)) or not 0 <= self.delay <= _LONGEST:
+            raise _wrong("Retry delay", self.delay, f"seconds from 0 to {_LONGEST}")
+        if not _is(self.max_attempts, int) or self.max_attempts < 1:
+            raise _wrong("Retry max_attempts", self.max_attempts, "a whole number, at least 1")
+
 
 @dataclass(frozen=True, slots=True)
 class Fork(Result):
@@ -79,6 +92,10 @@ class Fork(Result):
 
     operations: Sequence[Branch]
     kind: ClassVar[str] = "fork"
+
+    def __post_init__(self) -> None:
+        if _is(self.operations, str) or not _is(self.operations, Sequence):
+            raise _wrong("Fork", self.operations, "a list of callables or names")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +106,12 @@ class Cache(Result):
     ttl: float = 300.0
     kind: ClassVar[str] = "cache"
 
+    def __post_init__(self) -> None:
+        if not _is(self.key, str):
+            raise _wrong("Cache key", self.key, "a text")
+        if not _is(self.ttl, (int, float)) or not self.ttl > 0:
+            raise _wrong("Cache ttl", self.ttl, "seconds above 0")
+
 
 @dataclass(frozen=True, slots=True)
 class Skipped(Result):
@@ -96,6 +119,18 @@ class Skipped(Result):
 
     reason: str = ""
     kind: ClassVar[str] = "skipped"
+
+
+def _wrong(what: str, value: object, mend: str) -> HookError:
+    return HookError(f"{what} is {type(value).__name__} {_shown(value)}; give {mend}")
+
+
+def _shown(value: object) -> str:
+    return repr(value) if isinstance(value, (int, float, str)) else ""
+
+
+def _is(value: object, kinds: type | tuple[type, ...]) -> bool:
+    return isinstance(value, kinds)  # hooks are not type-checked
 
 
 CONTINUE = Continue()

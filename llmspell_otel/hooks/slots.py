@@ -251,6 +251,7 @@ class Slot:
         """Decide who is asked: those on, whose breaker is closed or may try again."""
         with self._lock:
             self._settle()
+            self.overflowing = False
             self.retry_at = NEVER
             on = [hook for hook in self.registered() if hook.enabled]
             self._live = tuple(hook for hook in on if self._admit(hook, now))

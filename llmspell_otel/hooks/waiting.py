@@ -9,7 +9,7 @@ import asyncio
 import contextvars
 import os
 import threading
-from collections.abc import Awaitable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, Final
 
 GRACE: Final = 0.02
@@ -17,15 +17,19 @@ GRACE: Final = 0.02
 
 
 class HookTimeoutError(TimeoutError):
-    """An asynchronous hook took longer than it was given."""
+    """An asynchronous hook took longer than it was given.
 
-    def __init__(self, seconds: float) -> None:
+    *stubborn* tells that it went on after it was cancelled.
+    """
+
+    def __init__(self, seconds: float, *, stubborn: bool = False) -> None:
         super().__init__(f"no answer within {seconds:g} s")
         self.seconds = seconds
+        self.stubborn = stubborn
 
 
-abandoned: list[Coroutine[Any, Any, Any]] = []
-"""Hooks that went on after they were cancelled; kept so that they are not collected loudly."""
+abandoned: list[list[Any]] = []
+"""Hooks that would not even be closed; kept so that they are not collected loudly."""
 _ABANDONED_LIMIT: Final = 64
 
 
@@ -39,12 +43,23 @@ async def bounded(awaitable: Awaitable[Any], seconds: float | None) -> Any:
     if seconds is None:
         return await awaitable
     if not isinstance(awaitable, Coroutine):
-        return await asyncio.wait_for(awaitable, seconds)
+        return await _bounded_future(awaitable, seconds)
     try:
         waited = awaitable.send(None)
     except StopIteration as done:
         return done.value
     return await _Rest(awaitable, waited, seconds)
+
+
+async def _bounded_future(awaitable: Awaitable[Any], seconds: float) -> Any:
+    limit = asyncio.timeout(seconds)
+    try:
+        async with limit:
+            return await awaitable
+    except TimeoutError:
+        if limit.expired():
+            raise HookTimeoutError(seconds) from None
+        raise
 
 
 class _Rest:
@@ -54,39 +69,59 @@ class _Rest:
     for through a gate of our own, which the timer can open too.
     """
 
-    __slots__ = ("_coroutine", "_deadline", "_seconds", "_waited")
+    __slots__ = ("_coroutine", "_gate", "_late", "_seconds", "_waited")
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any], waited: Any, seconds: float) -> None:
         self._coroutine = coroutine
         self._waited = waited
         self._seconds = seconds
-        self._deadline = asyncio.get_running_loop().time() + seconds
+        self._late = False
+        self._gate: asyncio.Future[None] | None = None
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        loop = asyncio.get_running_loop()
-        while True:
-            waited = self._waited
-            gate = loop.create_future()
-            timer = loop.call_at(self._deadline, _open, gate)
-            if waited is None:  # a bare yield, as of sleep(0): once round the loop
-                loop.call_soon(_open, gate)
-            else:
-                waited._asyncio_future_blocking = False  # noqa: SLF001 - the task protocol's own mark
-                waited.add_done_callback(lambda _, gate=gate: _open(gate))
-            try:
-                yield from gate
-            except BaseException as error:
-                if waited is not None:
-                    waited.cancel()
+        task = asyncio.current_task()
+        requests = task.cancelling() if task is not None else 0
+        timer = asyncio.get_running_loop().call_later(self._seconds, self._expire)
+        cancelled: asyncio.CancelledError | None = None
+        error: BaseException | None = None
+        try:
+            while True:
+                try:
+                    yield from self._watch()
+                    error = None
+                except asyncio.CancelledError as news:
+                    cancelled = error = news
+                    # As a task does it: cancel what is waited for, and let that bring the news.
+                    if self._waited is not None and self._waited.cancel() and not self._late:
+                        continue
                 if self._step(error):
                     return self._waited
-                continue
-            finally:
-                timer.cancel()
-            if loop.time() >= self._deadline and (waited is None or not waited.done()):
-                self._give_up(waited)
-            if self._step(None):
-                return self._waited
+        finally:
+            timer.cancel()
+            # A request to cancel the caller is the caller's, even if the hook swallowed it.
+            if cancelled is not None and task is not None and task.cancelling() > requests:
+                raise cancelled
+
+    def _watch(self) -> Generator[Any, Any, None]:
+        """Wait for what the coroutine waits for, or for the end of its time."""
+        loop = asyncio.get_running_loop()
+        waited = self._waited
+        self._gate = gate = loop.create_future()
+        if waited is None:  # a bare yield, as of sleep(0): once round the loop
+            loop.call_soon(_open, gate)
+        elif getattr(waited, "_asyncio_future_blocking", None) is None:
+            self._close()
+            raise RuntimeError(f"a hook waited for {waited!r}, which is no future")
+        else:
+            waited._asyncio_future_blocking = False  # noqa: SLF001 - the task protocol's own mark
+            waited.add_done_callback(_opening(gate))
+        try:
+            yield from gate
+        except GeneratorExit:
+            self._close()
+            raise
+        if self._late and (waited is None or not waited.done()):
+            self._give_up()
 
     def _step(self, error: BaseException | None) -> bool:
         """Run the coroutine to where it next waits; True when it has ended."""
@@ -96,18 +131,38 @@ class _Rest:
         except StopIteration as done:
             self._waited = done.value
             return True
+        if self._late:
+            self._give_up()
         return False
 
-    def _give_up(self, waited: Any) -> None:
-        if waited is not None:
-            waited.cancel()
+    def _expire(self) -> None:
+        self._late = True
+        if self._gate is not None:
+            _open(self._gate)
+
+    def _give_up(self) -> None:
+        if self._waited is not None:
+            self._waited.cancel()
+        stubborn = False
         try:
             self._coroutine.throw(asyncio.CancelledError())
         except (Exception, asyncio.CancelledError):  # noqa: S110 - it is late whatever it says
             pass
         else:
-            _abandon(self._coroutine)
-        raise HookTimeoutError(self._seconds)
+            stubborn = True
+            self._close()
+        raise HookTimeoutError(self._seconds, stubborn=stubborn)
+
+    def _close(self) -> None:
+        # It and those that it waits for: one that ignores even this is kept, asleep for good.
+        chain = [self._coroutine]
+        while (inner := getattr(chain[-1], "cr_await", None)) is not None:
+            chain.append(inner)
+        try:
+            self._coroutine.close()
+        except RuntimeError:
+            if len(abandoned) < _ABANDONED_LIMIT:
+                abandoned.append(chain)
 
 
 def _open(gate: asyncio.Future[None]) -> None:
@@ -115,12 +170,11 @@ def _open(gate: asyncio.Future[None]) -> None:
         gate.set_result(None)
 
 
-def _abandon(coroutine: Coroutine[Any, Any, Any]) -> None:
-    try:
-        coroutine.close()
-    except RuntimeError:  # it ignores even this: keep it, asleep for good
-        if len(abandoned) < _ABANDONED_LIMIT:
-            abandoned.append(coroutine)
+def _opening(gate: asyncio.Future[None]) -> Callable[[Any], None]:
+    def opened(_: object) -> None:
+        _open(gate)
+
+    return opened
 
 
 class EngineLoop:
@@ -129,6 +183,7 @@ class EngineLoop:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
 
     def wait(self, awaitable: Awaitable[Any], seconds: float | None) -> Any:
         """Run *awaitable* there, in the caller's context, and block for its answer.
@@ -137,9 +192,17 @@ class EngineLoop:
 
         Raises:
             HookTimeoutError: it took longer than *seconds*.
+            RuntimeError: the interpreter is shutting down, and no loop can be started.
         """
+        if threading.current_thread() is self._thread:
+            # Asked from the loop itself: waiting for it here would be for ever.
+            return EngineLoop().wait_once(awaitable, seconds)
         context = contextvars.copy_context()
-        loop = self._running()
+        try:
+            loop = self._running()
+        except BaseException:
+            _dismiss(awaitable)
+            raise
 
         async def run() -> Any:
             task = loop.create_task(bounded(awaitable, seconds), context=context)
@@ -154,6 +217,18 @@ class EngineLoop:
             future.cancel()
             raise HookTimeoutError(seconds) from None
 
+    def wait_once(self, awaitable: Awaitable[Any], seconds: float | None) -> Any:
+        """The same, on a loop that ends with it.
+
+        Raises:
+            HookTimeoutError: as `wait`.
+        """
+        try:
+            return self.wait(awaitable, seconds)
+        finally:
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._loop.stop)
+
     def start(self, awaitable: Awaitable[Any], seconds: float) -> None:
         """Run *awaitable* there without waiting for it; its failure is dropped."""
         future = asyncio.run_coroutine_threadsafe(bounded(awaitable, seconds), self._running())
@@ -162,16 +237,35 @@ class EngineLoop:
     def _running(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._loop is None or self._loop.is_closed():
-                self._loop = asyncio.new_event_loop()
-                threading.Thread(
-                    target=self._loop.run_forever, name="llmspell-hooks", daemon=True
-                ).start()
+                loop = asyncio.new_event_loop()
+                thread = threading.Thread(
+                    target=_turning, args=(loop,), name="llmspell-hooks", daemon=True
+                )
+                try:
+                    thread.start()
+                except BaseException:
+                    loop.close()
+                    raise
+                self._loop, self._thread = loop, thread
             return self._loop
 
     def forget(self) -> None:
         """After a fork: the loop's thread stayed with the parent."""
         self._lock = threading.Lock()
-        self._loop = None
+        self._loop = self._thread = None
+
+
+def _turning(loop: asyncio.AbstractEventLoop) -> None:
+    try:
+        loop.run_forever()
+    finally:
+        loop.close()
+
+
+def _dismiss(awaitable: Awaitable[Any]) -> None:
+    """Let go of what will not be awaited, without a warning."""
+    if isinstance(awaitable, Coroutine):
+        awaitable.close()
 
 
 engine_loop = EngineLoop()
