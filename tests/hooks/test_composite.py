@@ -98,7 +98,9 @@ def test_script_forms_are_understood(make: Make) -> None:
 
 
 @FOUR
-@pytest.mark.parametrize("bad", [42, {"type": "explode"}, Modified(3)], ids=["int", "form", "data"])
+@pytest.mark.parametrize(
+    "bad", [42, {"type": "explode"}, {"type": "modified", "data": 3}], ids=["int", "form", "data"]
+)
 def test_an_unknown_answer_is_a_failure(make: Make, bad: object) -> None:
     """A child that answers nonsense is counted and passed over."""
     composite = make(says(bad), says(Cancel("no")))
