@@ -38,8 +38,6 @@ class Modified(Result):
     def __post_init__(self) -> None:
         if not _is(self.data, Mapping):
             raise _wrong("Modified", self.data, 'a mapping such as {"input": {…}}')
-        if "input" in self.data and not _is(self.data["input"], Mapping):
-            raise _wrong("Modified input", self.data["input"], "a mapping of arguments by name")
 
 
 @dataclass(frozen=True, slots=True)
