@@ -2,6 +2,8 @@
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from opentelemetry.instrumentation.distro import BaseDistro  # type: ignore[attr-defined]
@@ -16,6 +18,12 @@ DEFAULTS: Final = {
 }
 
 
+_EXPORTERS: Final = ("OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER", "OTEL_LOGS_EXPORTER")
+_OURS: Final = {
+    "otlp": "llmspell_otlp",
+    "otlp_proto_http": "llmspell_otlp_http",
+    "otlp_proto_grpc": "llmspell_otlp_grpc",
+}
 _LOADER: Final = "opentelemetry.instrumentation.auto_instrumentation._load"
 
 
@@ -35,7 +43,28 @@ def _not_about_others(record: logging.LogRecord) -> bool:
 
 
 class Configurator(_OTelSDKConfigurator):
-    """The SDK's own configurator; every ``OTEL_*`` variable means what it means there."""
+    """The SDK's own configurator; every ``OTEL_*`` variable means what it means there.
+
+    Where it says ``otlp``, our exporters do the sending: they keep exact books, and what the
+    receiver cannot take.
+    """
+
+    def _configure(self, **kwargs: Any) -> None:
+        with _ledgered():
+            super()._configure(**kwargs)  # type: ignore[no-untyped-call] # untyped upstream
+
+
+@contextmanager
+def _ledgered() -> Iterator[None]:
+    """Have the SDK read ``otlp`` as our own exporters; children inherit what the user said."""
+    said = {name: os.environ[name] for name in _EXPORTERS if name in os.environ}
+    for name, exporters in said.items():
+        chosen = [exporter.strip() for exporter in exporters.split(",")]
+        os.environ[name] = ",".join(_OURS.get(exporter, exporter) for exporter in chosen)
+    try:
+        yield
+    finally:
+        os.environ.update(said)
 
 
 def set_up() -> None:

@@ -89,7 +89,7 @@ def test_the_programs_exit_code_and_traceback_are_its_own(program: Path) -> None
     ("policy", "problem"),
     [
         ("import nothing_of_that_name", "line 1: ModuleNotFoundError"),
-        ("def broken(:\n", "line 1: SyntaxError"),
+        ("def broken(:\n", "line 1: invalid syntax"),
         (
             "from llmspell_otel import Hook\nHook.register('tool:befor_execution', print)\n",
             "did you mean 'tool:before_execution'?",
