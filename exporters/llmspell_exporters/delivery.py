@@ -19,6 +19,7 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 
 from llmspell_exporters.answers import Answer, Verdict
 from llmspell_exporters.ledger import Book, Held, Signal
+from llmspell_exporters.segments import Frame
 
 MEMORY: Final = 16 * 2**20
 """Bytes of encoded batches that one signal may keep in memory."""
@@ -51,36 +52,22 @@ class Sender(Protocol):
         ...
 
 
-class Place(Protocol):
-    """Where a stored batch lies."""
-
-    @property
-    def count(self) -> int:
-        """The records of the batch."""
-        ...
-
-    @property
-    def size(self) -> int:
-        """The bytes of the batch."""
-        ...
-
-
 class Store(Protocol):
     """Keeps encoded batches on disk; every method may raise OSError."""
 
-    def write(self, signal: Signal, body: bytes, count: int) -> Place:
+    def write(self, signal: Signal, body: bytes, count: int) -> Frame:
         """Store one batch."""
         ...
 
-    def read(self, place: Place) -> bytes:
+    def read(self, place: Frame) -> bytes:
         """Read one batch back."""
         ...
 
-    def done(self, place: Place) -> None:
+    def done(self, place: Frame) -> None:
         """Mark one batch as settled."""
         ...
 
-    def adopt(self, signal: Signal) -> Iterable[Place]:
+    def adopt(self, signal: Signal) -> Iterable[Frame]:
         """Take over what processes that are gone left behind, oldest first."""
         ...
 
@@ -92,7 +79,7 @@ class Parcel:
     body: bytes | None
     count: int
     size: int
-    place: Place | None = None
+    place: Frame | None = None
     settled: bool = False
     taken: bool = False
 

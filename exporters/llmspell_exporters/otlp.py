@@ -42,7 +42,7 @@ class Options(Overrides, total=False):
     """How an exporter is made; whatever is left out comes from the environment.
 
     Attributes:
-        store: keeps batches on disk.
+        store: keeps batches on disk; None for none.
         memory: bytes of encoded batches kept in memory while the receiver cannot take them.
         ledger: whose books to keep; the process's own unless given.
         shutdown_budget: the deadline shared by all that shuts down; the process's unless given.
@@ -66,7 +66,7 @@ class Pipe:
     def __init__(
         self, signal: Signal, encode: Callable[[Any], bytes], **options: Unpack[Options]
     ) -> None:
-        store = options.pop("store", None)
+        store = options.pop("store") if "store" in options else _spool()
         memory = options.pop("memory", MEMORY)
         self._budget = options.pop("shutdown_budget", budget)
         self.ledger = options.pop("ledger", process_ledger)
@@ -133,6 +133,14 @@ class Pipe:
             if decided or remaining <= 0 or exiting():
                 self._slow = not decided
                 return kept
+
+
+def _spool() -> Store | None:
+    try:
+        from llmspell_exporters.spool import configured
+    except ImportError:  # no file locks on this system
+        return None
+    return configured()
 
 
 def _sender(to: Destination) -> Sender:
