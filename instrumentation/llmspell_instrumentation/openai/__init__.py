@@ -1,10 +1,11 @@
-"""The OpenAI SDK, 2.x and 3.x: chat completions, responses, embeddings, the tool runner."""
+"""The OpenAI SDK, 2.x and 3.x: models of every endpoint, and the tool runner."""
 
 from llmspell_instrumentation.joinpoint import Adapter, JoinPoint
 from llmspell_instrumentation.openai.chat import ChatCodec
 from llmspell_instrumentation.openai.codec import OpenAICodec
 from llmspell_instrumentation.openai.door import Door
 from llmspell_instrumentation.openai.embeddings import EmbeddingsCodec
+from llmspell_instrumentation.openai.others import CompletionCodec, ImageCodec, ModerationCodec
 from llmspell_instrumentation.openai.responses import ResponsesCodec
 from llmspell_instrumentation.openai.tool_runner import RunCodec, RunnerToolCodec
 from llmspell_otel.operations.call import Kind
@@ -61,6 +62,9 @@ ADAPTER = Adapter(
             "responses.responses", "Responses", "create parse", ResponsesCodec(), Door()
         ),
         *_model_points("embeddings", "Embeddings", "create", EmbeddingsCodec(), Door()),
+        *_model_points("completions", "Completions", "create", CompletionCodec(), Door()),
+        *_model_points("images", "Images", "generate edit create_variation", ImageCodec(), Door()),
+        *_model_points("moderations", "Moderations", "create", ModerationCodec(), Door()),
         *_runner_points(),
     ),
 )

@@ -38,7 +38,7 @@ def words(value: Any) -> list[str] | None:
 class OpenAICodec(Codec):
     """A keyword-only SDK method that takes a `model`."""
 
-    operation: ClassVar[semconv.Operation]
+    operation: ClassVar[str]
     arguments: ClassVar[tuple[tuple[str, str, Reader], ...]] = ()
     """Rows of argument, attribute, and what makes the one the other."""
 

@@ -116,11 +116,14 @@ def _event(chunk: Any) -> bytes:
 
 
 def _chunk_type(call: Call) -> Any:
+    from openai.types import Completion
     from openai.types.chat import ChatCompletionChunk
     from openai.types.responses import ResponseStreamEvent
 
-    is_chat = "Completions" in call.instance.__class__.__name__
-    return ChatCompletionChunk if is_chat else ResponseStreamEvent
+    resource = type(call.instance)
+    if "Completions" not in resource.__name__:
+        return ResponseStreamEvent
+    return ChatCompletionChunk if ".chat." in resource.__module__ else Completion
 
 
 def _omit() -> Any:
@@ -244,3 +247,53 @@ def embeddings(call: Call, value: Any) -> Any:
         "usage": {"prompt_tokens": 0, "total_tokens": 0},
     }
     return construct(CreateEmbeddingResponse, {**defaults, **body})
+
+
+def text_completion(call: Call, value: Any) -> Any:
+    """*value* as a `Completion`: a completion, its JSON, or the text."""
+    from openai.types import Completion
+
+    if isinstance(value, Completion):
+        return value.model_copy(deep=True)
+    body = _body(value, "choices") or {
+        "choices": [{"index": 0, "finish_reason": "stop", "text": as_text(value)}]
+    }
+    defaults = {
+        "id": identity("cmpl-"),
+        "object": "text_completion",
+        "created": int(time.time()),
+        "model": str(call.kwargs.get("model")),
+    }
+    return construct(Completion, {**defaults, **body})
+
+
+def images(call: Call, value: Any) -> Any:
+    """*value* as an `ImagesResponse`: a response, its JSON, or the URL of one image."""
+    from openai.types import ImagesResponse
+
+    del call
+    if isinstance(value, ImagesResponse):
+        return value.model_copy(deep=True)
+    body = _body(value, "data") or {"data": [{"url": as_text(value)}]}
+    return construct(ImagesResponse, {"created": int(time.time()), **body})
+
+
+def moderation(call: Call, value: Any) -> Any:
+    """*value* as a `ModerationCreateResponse`: a response or its JSON.
+
+    Raises:
+        TypeError: nothing else can be read as a judgement.
+    """
+    from openai.types import ModerationCreateResponse
+
+    if isinstance(value, ModerationCreateResponse):
+        return value.model_copy(deep=True)
+    body = _body(value, "results")
+    if body is None:
+        raise TypeError(f"a moderation is a mapping with results, not {type(value).__name__}")
+    defaults = {"id": identity("modr-"), "model": str(call.kwargs.get("model"))}
+    return construct(ModerationCreateResponse, {**defaults, **body})
+
+
+def _body(value: Any, field: str) -> dict[str, Any] | None:
+    return plain(value) if isinstance(value, Mapping) and field in value else None
