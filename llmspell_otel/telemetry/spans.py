@@ -1,6 +1,7 @@
 """Events become spans: started and ended inline, because they carry context."""
 
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any, Final, NamedTuple, Protocol
 
 from opentelemetry import context as context_api
@@ -281,11 +282,7 @@ class SpanBridge:
         attributes: Mapping[str, Any] = data.get("attributes") or {}
         if self._content_on_span and (content := data.get("content")):
             attributes = {**attributes, **bounded(content)}
-        fresh = {
-            key: value
-            for key, value in attributes.items()
-            if key not in started or started[key] != value
-        }
+        fresh = _added(started, attributes)
         if closing:
             # What only the end knows goes first: it must not fall to the limit, and it prevails.
             fresh = {**closing, **fresh, **closing}
@@ -321,6 +318,17 @@ class SpanBridge:
             trace_state=TraceState.from_header([event.tracestate] if event.tracestate else []),
         )
         return set_span_in_context(NonRecordingSpan(elsewhere), current)
+
+
+def _added(started: Mapping[str, Any], ended: Mapping[str, Any]) -> dict[str, Any]:
+    """What *ended* has that *started* has not, or has otherwise."""
+    known = len(started)
+    # Mostly the end repeats the start in order, and goes on; views compare without a loop.
+    if started.items() <= ended.items() and [*started] == [*islice(ended, known)]:
+        return dict(islice(ended.items(), known, None))
+    return {
+        key: value for key, value in ended.items() if key not in started or started[key] != value
+    }
 
 
 def _links(traceparents: Any) -> tuple[Link, ...]:
