@@ -9,7 +9,9 @@ import llmspell_otel
 
 _COMMANDS: Final = {
     "doctor": "Tell what is installed, what is instrumented, and where telemetry goes.",
+    "events": "Follow, find, export and count the events that were kept.",
     "run": "Run a Python program, seen and steered.",
+    "timeline": "Show a run as a waterfall: where time and money went.",
 }
 """Every command and what it does; `NAME` is the function `command` in the module of that name."""
 
