@@ -20,6 +20,7 @@ from llmspell_instrumentation.openai.codec import given
 from llmspell_instrumentation.openai.sifting import sift
 from llmspell_instrumentation.openai.whole import AsyncWhole, Whole, watch
 from llmspell_instrumentation.reading import plain
+from llmspell_otel.guard import guard
 from llmspell_otel.operations.call import Call, Shape
 from llmspell_otel.telemetry import semconv
 from llmspell_otel.telemetry.semconv import Provider
@@ -125,6 +126,13 @@ class Exchange:
 
     def dress(self, call: Call, result: Any) -> Any:
         """Hand *result* to the caller as it asked for it: plain, or in a raw response."""
+        try:
+            return self._dress(call, result)
+        except Exception as error:
+            guard.report("handing back a raw response", error)
+            return result if self._response is None else self._response
+
+    def _dress(self, call: Call, result: Any) -> Any:
         if self._raw is None or result is self._response:
             return result
         if isinstance(self._parsed, Whole) and _proxies(result, self._parsed):
@@ -142,6 +150,8 @@ class Exchange:
 
 def _proxies(result: Any, original: Any) -> bool:
     """Whether *result* stands for the very *original* (and is no answer of a hook)."""
+    if original is None:
+        return False
     return result is original or getattr(result, "__wrapped__", None) is original
 
 
