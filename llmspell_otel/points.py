@@ -128,9 +128,11 @@ POINTS: tuple[HookPoint, ...] = tuple(
 )
 """The 42 points of the catalogue and the four of model calls."""
 
-_BY_NAME: dict[str, HookPoint] = {point.name: point for point in POINTS}
-_BY_NAME |= {point.spelling: point for point in POINTS}
-_BY_NAME |= {alias: _BY_NAME[name] for alias, name in _ALIASES.items()}
+_BY_NAME: dict[str, HookPoint] = {
+    **{point.name: point for point in POINTS},
+    **{point.spelling: point for point in POINTS},
+}
+_BY_NAME.update((alias, _BY_NAME[name]) for alias, name in _ALIASES.items())
 
 
 @lru_cache(maxsize=4096)

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -55,7 +55,7 @@ class Configurator(_OTelSDKConfigurator):
 
 
 @contextmanager
-def _ledgered() -> Iterator[None]:
+def _ledgered() -> Generator[None]:
     """Have the SDK read ``otlp`` as our own exporters; children inherit what the user said."""
     said = {name: os.environ[name] for name in _EXPORTERS if name in os.environ}
     for name, exporters in said.items():

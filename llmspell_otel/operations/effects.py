@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import inspect
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -99,7 +100,7 @@ def _run_blocking(branch: Callable[[], Any]) -> Any:
 
 
 async def _run_awaiting(branch: Callable[[], Any]) -> Any:
-    if asyncio.iscoroutinefunction(branch):
+    if inspect.iscoroutinefunction(branch):
         return await branch()
     output = await asyncio.to_thread(branch)
     return await output if isinstance(output, Awaitable) else output
