@@ -81,12 +81,16 @@ def _ended_badly(data: Mapping[str, Any], outcome: Any) -> dict[str, Any]:
 
 
 def _streamed(chunks: Mapping[str, Any]) -> dict[str, Any]:
-    first = chunks.get("first")
+    first = chunks.get("first") if chunks.get("count") else None
     return {} if first is None else {semconv.RESPONSE_TIME_TO_FIRST_CHUNK: float(first)}
 
 
 def _decided(data: Mapping[str, Any]) -> dict[str, Any]:
-    notable = [each for each in decisions(data) if each.get("result") not in _UNREMARKABLE]
+    notable = [
+        each
+        for each in decisions(data)
+        if each.get("result") not in _UNREMARKABLE and each.get("effective", True)
+    ]
     if not notable:
         return {}
     last = notable[-1]

@@ -68,6 +68,26 @@ def attributes_of(data: Mapping[str, Any]) -> dict[str, Any]:
     return attributes
 
 
+# By operation name: the one attribute of the span's name, and the span's kind, where these are all.
+_PLAIN_CALLS: Final[Mapping[str, tuple[str, SpanKind]]] = {
+    **dict.fromkeys(semconv.INFERENCE, (semconv.REQUEST_MODEL, SpanKind.CLIENT)),
+    Operation.EMBEDDINGS: (semconv.REQUEST_MODEL, SpanKind.CLIENT),
+    Operation.INVOKE_WORKFLOW: (semconv.AGENT_NAME, SpanKind.INTERNAL),
+    names.RUN_STAGE: (names.COMPONENT_NAME, SpanKind.INTERNAL),
+}
+
+
+def described(attributes: Mapping[str, Any]) -> tuple[str, SpanKind]:
+    """The name and the kind of the span with *attributes*."""
+    operation = attributes.get(semconv.OPERATION_NAME, "")
+    plain = _PLAIN_CALLS.get(operation)
+    if plain is None or semconv.MCP_METHOD_NAME in attributes:
+        return span_name(attributes), span_kind(attributes)
+    key, kind = plain
+    target = attributes.get(key)
+    return (f"{operation} {target}" if target else operation), kind
+
+
 def span_name(attributes: Mapping[str, Any]) -> str:
     """`{operation} {target}` as the conventions compose it for this sort of operation."""
     if method := attributes.get(semconv.MCP_METHOD_NAME):

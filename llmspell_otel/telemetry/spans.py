@@ -26,7 +26,7 @@ from llmspell_otel.telemetry.capture import CaptureMode, bounded, capture_mode
 from llmspell_otel.telemetry.completion import completion_hook
 from llmspell_otel.telemetry.endings import closing_attributes, error_message
 from llmspell_otel.telemetry.guard import Guard
-from llmspell_otel.telemetry.shape import attributes_of, span_kind, span_name
+from llmspell_otel.telemetry.shape import attributes_of, described
 from llmspell_otel.telemetry.values import MAX_ATTRIBUTES, clean
 
 _API: Final = "opentelemetry.trace"
@@ -247,10 +247,11 @@ class SpanBridge:
         tracer: Tracer, attributes: Mapping[str, Any], parent: Context, event: OperationEvent
     ) -> Span:
         data = event.data
+        name, kind = described(attributes)
         return tracer.start_span(
-            span_name(attributes),
+            name,
             parent,
-            span_kind(attributes),
+            kind,
             attributes,
             _links(data["links"]) if "links" in data else None,
             data.get("start_time") or event.timestamp,

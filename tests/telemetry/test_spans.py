@@ -252,6 +252,32 @@ def test_a_stream_tells_its_first_chunk(traces: Traces, bridge: SpanBridge) -> N
     assert (traces.only.attributes or {})["gen_ai.response.time_to_first_chunk"] == 0.25
 
 
+def test_a_stream_without_a_chunk_tells_none(traces: Traces, bridge: SpanBridge) -> None:
+    """A stream that failed before its first chunk has no time to it."""
+    chunks = {"count": 0, "first": 0.0, "intervals": []}
+    bridge.replay(Call(at_start=CHAT, facts={"chunks": chunks}).events())
+    assert traces.only.attributes == CHAT
+
+
+def test_a_decision_without_effect_is_not_shown(traces: Traces, bridge: SpanBridge) -> None:
+    """A hook that answered when nothing could be changed any more did not decide the span."""
+    decisions = [
+        {"hook": "guard", "point": "tool:before_execution", "result": "modified"},
+        {"hook": "late", "point": "tool:after_execution", "result": "cancel", "effective": False},
+    ]
+    bridge.replay(Call(kind="tool", name="t", facts={"decisions": decisions}).events())
+    attributes = traces.only.attributes or {}
+    assert attributes["llmspell.hook.name"] == "guard"
+    assert attributes["llmspell.hook.results"] == ("guard: modified",)
+
+
+def test_what_changed_since_the_start_is_changed(traces: Traces, bridge: SpanBridge) -> None:
+    """A hook that sends the call to another model shows in the attributes of the end."""
+    end = {"gen_ai.request.model": "gpt-5-mini", "gen_ai.response.id": "r"}
+    bridge.replay(Call(at_start=CHAT, at_end=end).events())
+    assert traces.only.attributes == CHAT | end
+
+
 def test_links(traces: Traces, bridge: SpanBridge) -> None:
     """A branch is linked to where it came from; what is no traceparent is left out."""
     call = Call(at_start=CHAT)
