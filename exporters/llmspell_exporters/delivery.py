@@ -11,6 +11,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from threading import Condition, Thread
 from typing import Final, Protocol
@@ -118,8 +119,9 @@ class Delivery:
         if hasattr(os, "register_at_fork"):
             reset = weakref.WeakMethod(self._after_fork)
             os.register_at_fork(after_in_child=lambda: (method := reset()) and method())
-        if store is not None:
-            self._adopt()
+        self._adopt()
+        # Not on demand: an interpreter on its way out starts no threads.
+        self._start()
 
     def _reset(self) -> None:
         self._changed = Condition()
@@ -133,6 +135,7 @@ class Delivery:
         self._last_tries = 0  # failures while closing, but not those of a busy receiver
         self._closed = False
         self._thread: Thread | None = None
+        self._words: deque[tuple[str, tuple[object, ...]]] = deque()
 
     def _after_fork(self) -> None:
         closed = self._closed
@@ -182,8 +185,11 @@ class Delivery:
             if not self._asked_to_wait:  # no time for our own pauses; the receiver's are kept
                 self._not_before, self._failures = 0.0, min(self._failures, 1)
             self._changed.notify_all()
-            self._changed.wait_for(self._finished, max(deadline - time.monotonic(), 0))
             thread = self._thread
+            if thread is not None:
+                self._changed.wait_for(self._finished, max(deadline - time.monotonic(), 0))
+        if thread is None:
+            self._run()
         self._sender.abort()
         if thread is not None:
             thread.join(_GRACE)
@@ -191,6 +197,7 @@ class Delivery:
             while self._pending:
                 self._put_by(self._pending.popleft())
         self._sender.close()
+        self._speak()
 
     # --- with the lock held -------------------------------------------------------------------
 
@@ -235,8 +242,10 @@ class Delivery:
     def _start(self) -> None:
         if self._thread is None:
             name = f"llmspell-export-{self._book.signal.value}"
-            self._thread = Thread(target=self._run, name=name, daemon=True)
-            self._thread.start()
+            thread = Thread(target=self._run, name=name, daemon=True)
+            with suppress(RuntimeError):  # too late for threads: `close` does the work itself
+                thread.start()
+                self._thread = thread
 
     def _adopt(self) -> None:
         """Take over what dead processes left behind; it is older than all that we have."""
@@ -251,8 +260,6 @@ class Delivery:
         for place in reversed(found):
             self._book.adopt(place.count)
             self._pending.appendleft(Parcel(None, place.count, place.size, place))
-        if found:
-            self._start()
 
     # --- the thread ---------------------------------------------------------------------------
 
@@ -260,6 +267,7 @@ class Delivery:
         with suppress_instrumentation():
             while (parcel := self._next()) is not None:
                 self._settle(parcel, self._attempt(parcel))
+                self._speak()
 
     def _next(self) -> Parcel | None:
         """Wait for the first parcel to become due; None when the work is over."""
@@ -314,7 +322,8 @@ class Delivery:
             except OSError as error:
                 self._say("spool", "llmspell: a sent batch may be sent again: %s", error)
         if self.failing:
-            _logger.warning("llmspell: %s are being exported again", self._book.signal.records)
+            again = "llmspell: %s are being exported again"
+            self._words.append((again, (self._book.signal.records,)))
         self._failures, self._not_before, self._asked_to_wait = 0, 0.0, False
         parcel.settled, parcel.taken = True, answer.verdict is Verdict.TAKEN
         self._enter(parcel, answer)
@@ -347,13 +356,10 @@ class Delivery:
         if answer.retry_after is not None:
             pause = min(answer.retry_after, _LONGEST_ASKED)
         self._not_before = time.monotonic() + pause
-        if self._failures == 1:
-            _logger.warning(
-                "llmspell: %s cannot be exported now (%s: %s); they are kept and sent again",
-                self._book.signal.records,
-                answer.reason,
-                answer.message,
-            )
+        if self._failures == 1 and self._deadline is None:
+            form = "llmspell: %s cannot be exported now (%s: %s); they are kept and sent again"
+            facts = (self._book.signal.records, answer.reason, answer.message)
+            self._words.append((form, facts))
         for parcel in self._pending:
             if self._to_disk(parcel):
                 self._bytes -= parcel.size
@@ -363,6 +369,12 @@ class Delivery:
         now = time.monotonic()
         if now >= _said.get((self._book.signal, topic), 0.0):
             _said[self._book.signal, topic] = now + 60.0
+            self._words.append((form, facts))
+
+    def _speak(self) -> None:
+        """Log what there is to say; without the lock, since a handler may export log records."""
+        while self._words:
+            form, facts = self._words.popleft()
             _logger.warning(form, *facts)
 
 

@@ -56,6 +56,10 @@ class Budget:
             self._last = now
             return self._deadline
 
+    def remaining(self) -> float:
+        """Start or join a shutdown; the seconds that are left of it."""
+        return max(self.begin() - time.monotonic(), 0.0)
+
     def end(self) -> None:
         """Note that one shutdown is over."""
         with self._lock:

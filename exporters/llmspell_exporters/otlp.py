@@ -115,6 +115,10 @@ class Pipe:
         """Wait until everything is delivered; False if that takes more than *timeout* seconds."""
         return self.delivery.flush(timeout)
 
+    def begin_shutdown(self) -> float:
+        """Start or join the shutdown of all that shuts down together; its deadline, monotonic."""
+        return self._budget.begin()
+
     def shutdown(self, timeout: float = math.inf) -> None:
         """Deliver what the shutdown budget allows; store or count the rest."""
         if not self._closed:
