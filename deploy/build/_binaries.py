@@ -160,5 +160,6 @@ BINARIES = {
         _module("prometheus", "promtool", f"{_PROMETHEUS}/promtool", "-tags=remove_all_sd"),
         _module("jaeger", "jaeger", "github.com/jaegertracing/jaeger/cmd/jaeger"),
         _module("kafka", "kafka-trial", "."),
+        _module("loki", "loki", "github.com/grafana/loki/v3/cmd/loki"),
     )
 }

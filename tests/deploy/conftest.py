@@ -1,7 +1,10 @@
 """One stack of real servers for all tests that only read from it."""
 
+import fcntl
+import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -12,8 +15,10 @@ from typing import Any
 
 import pytest
 
+from deploy.build import cache_folder
 from tests.deploy import servers
 
+NODE = Path(__file__).parent / "node"
 EMITTER = Path(__file__).with_name("emitter.py")
 SECONDS = 12
 """How long the trial fleet runs: rates need several scrapes."""
@@ -25,6 +30,8 @@ class Stack:
 
     jaeger: str
     prometheus: str
+    loki: str
+    otlp: int
     ledger: dict[str, Any]
 
     def query(self, expression: str) -> list[dict[str, Any]]:
@@ -32,6 +39,17 @@ class Stack:
         answer = servers.get(f"{self.prometheus}/api/v1/query", query=expression)
         found: list[dict[str, Any]] = answer["data"]["result"]
         return found
+
+    def logged(self, expression: str) -> list[dict[str, Any]]:
+        """The labels, metadata and line of each log record that a LogQL *expression* finds."""
+        answer = servers.get(
+            f"{self.loki}/loki/api/v1/query_range", query=expression, since="1h", limit="5000"
+        )
+        return [
+            s["stream"] | {"line": line}
+            for s in answer["data"]["result"]
+            for _, line in s["values"]
+        ]
 
 
 def emit(port: int, ledger: Path, seconds: float) -> dict[str, Any]:
@@ -52,16 +70,18 @@ def emit(port: int, ledger: Path, seconds: float) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Agents → sidecar → the host's collector → Jaeger and Prometheus, all as shipped."""
+    """Agents → sidecar → the host's collector → Jaeger, Prometheus, Loki, all as shipped."""
     folder = tmp_path_factory.mktemp("stack")
     port = servers.free_ports(1)[0]
     base = f"http://127.0.0.1:{port}"
     jaeger, seen = servers.jaeger(folder / "jaeger", base)
+    loki, asked = servers.loki(folder / "loki")
     host, taken = servers.collector(
         folder / "host",
         "single-host.yaml",
         LLMSPELL_JAEGER=f"127.0.0.1:{seen['OTLP']}",
         LLMSPELL_PROMETHEUS=base,
+        LLMSPELL_LOGS=f"http://127.0.0.1:{asked}/otlp",
         LLMSPELL_SPAN_METRICS_INTERVAL="1s",
     )
     sidecar, beside = servers.collector(
@@ -76,12 +96,38 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         "prometheus": port,
     }
     prometheus = servers.prometheus(folder / "prometheus", port, scraped)
-    with servers.started(sidecar, host, jaeger, prometheus):
+    with servers.started(sidecar, host, jaeger, prometheus, loki):
         ledger = emit(beside["OTLP_GRPC"], folder / "ledger.json", SECONDS)
-        found = Stack(f"http://127.0.0.1:{seen['QUERY']}", base, ledger)
+        found = Stack(
+            jaeger=f"http://127.0.0.1:{seen['QUERY']}",
+            prometheus=base,
+            loki=f"http://127.0.0.1:{asked}",
+            otlp=beside["OTLP_HTTP"],
+            ledger=ledger,
+        )
         calls = "sum(traces_span_metrics_calls_total)"
         assert servers.eventually(
             lambda: (r := found.query(calls)) and float(r[0]["value"][1]) >= len(ledger["spans"])
         ), host.tail()
         time.sleep(1.5)  # one more evaluation of the rules
         yield found
+
+
+@pytest.fixture(scope="session")
+def node() -> Path:
+    """A folder with the packages of `node/package-lock.json`, fetched once per lock file."""
+    npm = shutil.which("npm")
+    assert npm, "npm is needed: Grafana's types and the Compose schema come from it"
+    lock = (NODE / "package-lock.json").read_bytes()
+    folder = cache_folder() / "npm" / hashlib.sha256(lock).hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if not (folder / ".complete").exists():
+            for name in ("package.json", "package-lock.json"):
+                shutil.copyfile(NODE / name, folder / name)
+            command = [npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr[-2000:]
+            (folder / ".complete").touch()
+    return folder

@@ -351,7 +351,7 @@ def _spans(fleet: Fleet) -> list[dict[str, Any]]:
 
 def main(ledger: Path, seconds: float) -> None:
     """Run agents for *seconds*, then flush and write the *ledger*."""
-    fleet = Fleet("support-desk")
+    fleet = Fleet("trial-desk")
     deadline, number = time.monotonic() + seconds, 0
     while time.monotonic() < deadline:
         agent_run(fleet, number)

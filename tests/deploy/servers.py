@@ -71,10 +71,18 @@ class Server:
 
     def start(self) -> None:
         """Start, and wait until it says that it is ready."""
+        self.launch()
+        self.wait()
+
+    def launch(self) -> None:
+        """Start, and wait for nothing."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command, env=os.environ | dict(self.environment), stdout=log, stderr=log
             )
+
+    def wait(self) -> None:
+        """Wait until it says that it is ready."""
         if not eventually(lambda: self._ended() or answers(self.ready), 60) or self._ended():
             self.stop()
             raise AssertionError(f"{self.name} is not ready:\n{self.tail()}")
@@ -107,8 +115,10 @@ class Server:
 def started(*servers: Server) -> Iterator[None]:
     """Run *servers*, the first to be stopped first, as data flows."""
     try:
-        for server in reversed(servers):
-            server.start()
+        for server in servers:
+            server.launch()
+        for server in servers:
+            server.wait()
         yield
     finally:
         for server in servers:
@@ -155,6 +165,28 @@ def jaeger(folder: Path, prometheus: str = "http://127.0.0.1:9") -> tuple[Server
         log=folder / "log.txt",
     )
     return server, ports
+
+
+def loki(folder: Path) -> tuple[Server, int]:
+    """Loki with the shipped configuration, and the port of its API."""
+    port, grpc = free_ports(2)
+    folder.mkdir(parents=True, exist_ok=True)
+    server = Server(
+        name="loki",
+        command=[
+            str(path_of("loki")),
+            f"-config.file={DEPLOY / 'loki' / 'loki.yaml'}",
+            "-config.expand-env=true",
+        ],
+        environment={
+            "LOKI_FOLDER": str(folder / "data"),
+            "LOKI_PORT": str(port),
+            "LOKI_GRPC_PORT": str(grpc),
+        },
+        ready=f"http://127.0.0.1:{port}/ready",
+        log=folder / "log.txt",
+    )
+    return server, port
 
 
 PROMETHEUS_FLAGS = ("--web.enable-otlp-receiver", "--enable-feature=exemplar-storage")

@@ -4,6 +4,7 @@ import json
 import math
 import re
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,7 +21,6 @@ ONLY_AFTER_FAULTS = {
     "otelcol_exporter_send_failed",
     "otelcol_exporter_enqueue_failed",
     "prometheus_tsdb_too_old_samples_total",
-    "otelcol_exporter_sent_log_records",  # no log store among the servers under test
 }
 
 
@@ -33,7 +33,7 @@ def value(tag: dict[str, Any]) -> Any:
 def traces(stack: Stack) -> dict[str, dict[str, dict[str, Any]]]:
     """Every span that Jaeger has, by trace and span id, read through its API."""
     answer = servers.get(
-        f"{stack.jaeger}/api/traces", service="support-desk", limit="5000", lookback="1h"
+        f"{stack.jaeger}/api/traces", service="trial-desk", limit="5000", lookback="1h"
     )
     return {
         trace["traceID"]: {span["spanID"]: span for span in trace["spans"]}
@@ -75,10 +75,10 @@ def test_the_five_resource_labels_are_on_every_series(stack: Stack) -> None:
         " service_instance_id, deployment_environment_name) (llmspell_inference_cost_total)"
     )
     assert series["metric"] == {
-        "service_name": "support-desk",
+        "service_name": "trial-desk",
         "service_namespace": "trial",
         "service_version": "1.0",
-        "service_instance_id": "support-desk-1",
+        "service_instance_id": "trial-desk-1",
         "deployment_environment_name": "test",
     }
 
@@ -96,13 +96,45 @@ def test_an_exemplar_leads_to_a_trace_in_jaeger(stack: Stack) -> None:
     assert ids <= set(traces(stack))
 
 
+def test_every_record_arrives_with_its_trace(stack: Stack) -> None:
+    """Loki has each log record once, with the id of a trace that Jaeger has."""
+    sent = Counter((record["event"], record["trace"]) for record in stack.ledger["records"])
+    everything = '{service_name="trial-desk"}'
+    stored = servers.eventually(lambda: len(r := stack.logged(everything)) >= sent.total() and r)
+    assert Counter((r["line"], r["trace_id"]) for r in stored or []) == sent
+    assert {record["trace_id"] for record in stored or []} <= set(traces(stack))
+
+
+def test_a_span_leads_to_its_records(stack: Stack) -> None:
+    """The query behind Grafana's link from a trace to its logs finds them."""
+    path = servers.DEPLOY / "grafana/provisioning/datasources/agents.yaml"
+    (source,) = (
+        s for s in yaml.safe_load(path.read_text())["datasources"] if s["uid"] == "llmspell-traces"
+    )
+    link = source["jsonData"]["tracesToLogsV2"]
+    trace = stack.ledger["records"][0]["trace"]
+    (tag,) = link["tags"]
+    query = link["query"].replace("$$", "$").replace("${__trace.traceId}", trace)
+    found = stack.logged(query.replace("${__tags}", f'{tag["value"]}="trial-desk"'))
+    assert {record["trace_id"] for record in found} == {trace}
+
+
+def test_every_search_for_logs_has_data(stack: Stack) -> None:
+    """The panel of log records is a query that Loki answers."""
+    for path in BOARDS:
+        for panel in json.loads(path.read_text())["panels"]:
+            if panel.get("datasource", {}).get("type") == "loki":
+                (target,) = panel["targets"]
+                assert stack.logged(target["expr"].replace("$service", "trial-desk"))
+
+
 def test_jaeger_reads_the_span_metrics(stack: Stack) -> None:
     """Jaeger's Monitor page has rates and latencies, out of Prometheus."""
     window = {"endTs": str(int(time.time() * 1000)), "lookback": "60000", "step": "5000"}
     for kind, extra in (("calls", {}), ("latencies", {"quantile": "0.95"})):
         answer = servers.get(
             f"{stack.jaeger}/api/metrics/{kind}",
-            service="support-desk",
+            service="trial-desk",
             spanKind="client",
             ratePer="10000",
             **window,
@@ -154,7 +186,7 @@ def test_every_search_for_traces_has_data(stack: Stack) -> None:
                 tags = dict(pair.split("=") for pair in target["tags"].split())
                 answer = servers.get(
                     f"{stack.jaeger}/api/traces",
-                    service="support-desk",
+                    service="trial-desk",
                     operation=_filled(target["operation"]),
                     tags=json.dumps(tags),
                     limit="5",
