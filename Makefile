@@ -6,7 +6,7 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := .[cost,prometheus,testing,openai,openai-agents]
+EXTRAS := .[cost,prometheus,redis,testing,openai,openai-agents]
 STAMP := $(VENV)/.installed
 LEGACY := .venv-openai2
 LEGACY_STAMP := $(LEGACY)/.installed
@@ -26,6 +26,7 @@ $(BIN)/uv:
 
 $(STAMP): pyproject.toml .ci/constraints.txt | $(BIN)/uv
 	@echo "installing llmspell-otel and its tools into $(VENV)"
+	@command -v redis-server >/dev/null || { apt-get update -qq; apt-get install -y -qq redis-server; }
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints .ci/constraints.txt --group dev --group deploy -e '$(EXTRAS)'
 	@touch $@
 

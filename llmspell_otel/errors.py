@@ -6,6 +6,7 @@
         * UnknownHookPointError
         * HookSignatureError
         * UnknownResultError
+        * UnknownBuiltinError
         * PolicyError
     * PatternError           an event pattern does not parse (`llmspell_otel.events`)
     * EventError             an event or a subscription is not usable as given
@@ -75,6 +76,18 @@ class UnknownResultError(HookError, TypeError):
             f"a hook answered with {type(value).__name__}, which is none of the nine results"
             " (None means Continue)"
         )
+
+
+class UnknownBuiltinError(HookError, LookupError):
+    """There is no built-in hook of that name."""
+
+    def __init__(self, name: str, mend: str) -> None:
+        super().__init__(f"there is no built-in hook {name!r}; {mend}")
+        self.name = name
+        self.mend = mend
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.name, self.mend)
 
 
 class PolicyError(HookError):

@@ -1,7 +1,7 @@
 """`Hook`: register, list and take out hooks; the same words in every language."""
 
-from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from llmspell_otel.hooks.breaker import DEFAULT, BreakerProfile
 from llmspell_otel.hooks.context import Component, HookContext
@@ -16,6 +16,9 @@ from llmspell_otel.hooks.registry import (
 )
 from llmspell_otel.hooks.results import CONTINUE, Result
 from llmspell_otel.points import HookPoint, point_of
+
+if TYPE_CHECKING:
+    from llmspell_otel.builtin.registry import Enabled
 
 _Function = TypeVar("_Function", bound=HookFunction)
 
@@ -129,3 +132,48 @@ class Hook:
             slot.point, Component(kind, name or kind), {} if data is None else data
         )
         return drive(consult(slot, context)) or CONTINUE
+
+    # -- the built-in hooks, imported when the first one is asked for
+
+    @staticmethod
+    def enable_builtin(
+        name: str, settings: Mapping[str, Any] | None = None, /, **more: Any
+    ) -> "Enabled":
+        """Switch a built-in hook on, or exchange its settings: ``("retry", max_attempts=5)``.
+
+        Raises:
+            UnknownBuiltinError: there is no such built-in hook; the error says what to use.
+            SettingsError: a setting is unknown or wrong; what was in force stays.
+        """
+        from llmspell_otel.builtin import registry as builtin
+
+        return builtin.enable(name, **{**(settings or {}), **more})
+
+    @staticmethod
+    def disable_builtin(name: str) -> bool:
+        """Switch a built-in hook off; False if it was not on.
+
+        Raises:
+            UnknownBuiltinError: there is no such built-in hook.
+        """
+        from llmspell_otel.builtin import registry as builtin
+
+        return builtin.disable(name)
+
+    @staticmethod
+    def disable_all_builtin() -> int:
+        """Switch every built-in hook off; gives how many were on."""
+        from llmspell_otel.builtin import registry as builtin
+
+        return builtin.disable_all()
+
+    @staticmethod
+    def is_builtin_enabled(name: str) -> bool:
+        """Whether a built-in hook is on.
+
+        Raises:
+            UnknownBuiltinError: there is no such built-in hook.
+        """
+        from llmspell_otel.builtin import registry as builtin
+
+        return builtin.is_enabled(name)

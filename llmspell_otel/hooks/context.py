@@ -46,6 +46,8 @@ class Decision:
     result: str
     reason: str = ""
     effective: bool = True
+    attributes: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What telemetry shows of it, under its conventional names."""
 
     def record(self) -> dict[str, Any]:
         """As a plain mapping, for events."""
@@ -54,6 +56,8 @@ class Decision:
             plain["reason"] = self.reason
         if not self.effective:
             plain["effective"] = False
+        if self.attributes:
+            plain["attributes"] = dict(self.attributes)
         return plain
 
 
@@ -77,6 +81,8 @@ class HookContext:
     decisions: list[Decision] = field(default_factory=list[Decision])
     branches: list[Branch] = field(default_factory=list[Branch])
     to_store: list[Cache] = field(default_factory=list[Cache])
+    notes: dict[str, Any] = field(default_factory=dict[str, Any])
+    """Attributes that a hook wants shown with the result it is about to give."""
 
     @property
     def correlation_id(self) -> str:

@@ -226,7 +226,11 @@ def _taken(hook: Registration, context: HookContext, result: Result, rest: Rest)
     if isinstance(result, Modified):
         context.apply(result)
     reason = result.reason if isinstance(result, (Cancel, Skipped, Retry)) else ""
-    context.decisions.append(Decision(hook.name, context.point.spelling, kind.kind, reason))
+    decision = Decision(
+        hook.name, context.point.spelling, kind.kind, reason, attributes=context.notes
+    )
+    context.notes = {}
+    context.decisions.append(decision)
     tell(hook, context, result, None)
     if isinstance(result, Fork):
         context.branches.extend(result.operations)

@@ -1,0 +1,193 @@
+"""Values as one line of text: bounded in length and time, secrets masked, nothing left to act."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+MASK: Final = "[redacted]"
+ELLIPSIS: Final = "…"
+_MAX_DEPTH: Final = 12
+_MAX_ITEMS: Final = 1000
+_MARGIN: Final = 512  # characters beyond the limit that are masked too: a secret may lie across it
+
+SECRET_KEYS: Final = (
+    "api_key",
+    "auth",
+    "authorization",
+    "cookie",
+    "credential",
+    "passwd",
+    "password",
+    "private_key",
+    "secret",
+    "token",
+)
+SECRET_PATTERNS: Final = (
+    r"\bsk-[A-Za-z0-9_-]{8,}",
+    r"\bgh[opsu]_[A-Za-z0-9]{16,}",
+    r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b",
+    r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*",
+    r"(?i)\bbearer\s+[A-Za-z0-9._~+/-]{8,}=*",
+    r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----",
+)
+
+# Control characters, line separators, marks that reorder text, and halves of surrogate pairs.
+_ACTIVE: Final = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def inert(text: str) -> str:
+    """*text* as one line that no terminal acts on: what would act is written as an escape."""
+    return _ACTIVE.sub(_escaped, text)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    character = match.group()
+    return _SHORT.get(character) or f"\\u{ord(character):04x}"
+
+
+_SHORT: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def cut(text: str, limit: int) -> str:
+    """*text*, no longer than *limit* bytes of UTF-8, with a mark where something was cut off."""
+    if len(text) * 4 <= limit:
+        return text
+    encoded = text[: limit + 1].encode("utf-8", "replace")
+    if len(encoded) <= limit and len(text) <= limit:
+        return text
+    room = max(0, limit - len(ELLIPSIS.encode()))
+    return encoded[:room].decode("utf-8", "ignore") + ELLIPSIS
+
+
+@dataclass(frozen=True, slots=True)
+class Renderer:
+    """Writes values as text no longer than *limit* bytes.
+
+    The time it takes is bounded too, whatever the value holds: 100 MB of text, cycles, a
+    thousand levels of nesting. It calls no method of a foreign object.
+    """
+
+    limit: int
+    keys: re.Pattern[str] | None
+    patterns: re.Pattern[str] | None
+
+    @classmethod
+    def of(cls, limit: int, keys: Sequence[str], patterns: Sequence[str]) -> "Renderer":
+        """One that masks what stands under *keys* and what fits *patterns*."""
+        return cls(limit, _keys(keys), _patterns(patterns))
+
+    def text(self, value: object) -> str:
+        """*value* as one line."""
+        pieces: list[str] = []
+        room = self.limit + _MARGIN
+        for piece in self._pieces(value, 0):
+            pieces.append(piece)
+            room -= len(piece)
+            if room <= 0:
+                break
+        return self.line("".join(pieces))
+
+    def line(self, text: str) -> str:
+        """*text* as one line, masked and cut."""
+        whole = text[: self.limit + _MARGIN]
+        masked = whole if self.patterns is None else self.patterns.sub(MASK, whole)
+        if len(whole) < len(text):
+            masked += ELLIPSIS
+        return cut(inert(masked), self.limit)
+
+    def _pieces(self, value: object, depth: int) -> Iterator[str]:
+        if isinstance(value, str):
+            # Escaping all of a text of 100 MB to keep a thousand characters of it would hurt.
+            yield json.dumps(value[: self.limit + _MARGIN], ensure_ascii=False)
+        elif depth >= _MAX_DEPTH:
+            yield ELLIPSIS
+        elif isinstance(value, dict):
+            yield from self._mapping(value, depth)
+        elif isinstance(value, (list, tuple, set, frozenset)):
+            yield from self._sequence(value, depth)
+        else:
+            yield from self._other(value, depth)
+
+    def _mapping(self, value: Mapping[Any, Any], depth: int) -> Iterator[str]:
+        yield "{"
+        for count, key in enumerate(tuple(value)[:_MAX_ITEMS]):
+            name = key if isinstance(key, str) else _plain(key)
+            yield (", " if count else "") + json.dumps(name[: self.limit], ensure_ascii=False)
+            yield ": "
+            item = value.get(key)
+            if self.hides(name) and not isinstance(item, (int, float, type(None))):
+                yield f'"{MASK}"'
+            else:
+                yield from self._pieces(item, depth + 1)
+        yield f", {ELLIPSIS}}}" if len(value) > _MAX_ITEMS else "}"
+
+    def _sequence(self, value: Any, depth: int) -> Iterator[str]:
+        yield "["
+        for count, item in enumerate(value):
+            if count == _MAX_ITEMS:
+                yield f", {ELLIPSIS}"
+                break
+            if count:
+                yield ", "
+            yield from self._pieces(item, depth + 1)
+        yield "]"
+
+    def _other(self, value: object, depth: int) -> Iterator[str]:
+        fields = _fields(value)
+        if fields is None:
+            yield _plain(value)
+        else:
+            yield type(value).__name__
+            yield from self._mapping(fields, depth)
+
+    def hides(self, key: str) -> bool:
+        """Whether what stands under *key* is a secret."""
+        return self.keys is not None and self.keys.search(key[:_KEY]) is not None
+
+
+_KEY: Final = 200
+
+
+def _fields(value: object) -> dict[str, Any] | None:
+    """The public fields of an object that is a record of some sort."""
+    if isinstance(value, (type, BaseException)) or callable(value):
+        return None
+    try:
+        held = object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        return None
+    if not isinstance(held, dict):
+        return None
+    return {key: held[key] for key in tuple(held) if str(key)[:1] != "_" and held[key] is not None}
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, (bool, float, type(None))):
+        return json.dumps(value)
+    if isinstance(value, int):
+        return str(int(value)) if value.bit_length() < _BITS else "<int>"
+    if isinstance(value, (bytes, bytearray)):
+        return f"<{len(value)} bytes>"
+    return f"<{type(value).__name__}>"
+
+
+_BITS: Final = 1024
+
+
+def _keys(keys: Sequence[str]) -> re.Pattern[str] | None:
+    if not keys:
+        return None
+    words = "|".join(re.escape(key).replace("_", "[_-]?") for key in keys)
+    return re.compile(rf"(?:^|[_\W]|(?<=[a-z])(?=[A-Z]))(?i:{words})s?$")
+
+
+def _patterns(patterns: Sequence[str]) -> re.Pattern[str] | None:
+    if not patterns:
+        return None
+    # A flag counts for the whole expression only at its very beginning: give each its own group.
+    own = (f"(?i:{each[4:]})" if each.startswith("(?i)") else f"(?:{each})" for each in patterns)
+    return re.compile("|".join(own))
