@@ -13,6 +13,8 @@
     * EventRejectedError     a full queue refused an event
     * JournalError           a journal cannot be opened or asked
     * SettingsError          a setting is wrong
+    * AgentStateError        an agent's state does not allow a transition
+        * TransitionTimeoutError
 """
 
 from typing import Any
@@ -160,3 +162,21 @@ class SettingsError(LlmspellError, ValueError):
     def __init__(self, name: str, problem: str, mend: str) -> None:
         super().__init__(f"setting {name!r} {problem}; {mend}")
         self.name = name
+
+
+class AgentStateError(LlmspellError):
+    """An agent's state, or its breaker, does not allow a transition; nothing has changed."""
+
+    def __init__(self, agent: str, from_state: str, to_state: str, problem: str) -> None:
+        super().__init__(f"agent {agent!r} cannot go from {from_state} to {to_state}: {problem}")
+        self.agent = agent
+        self.from_state = from_state
+        self.to_state = to_state
+        self.problem = problem
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.agent, self.from_state, self.to_state, self.problem)
+
+
+class TransitionTimeoutError(AgentStateError, TimeoutError):
+    """A transition took longer than its time limit, and was undone."""

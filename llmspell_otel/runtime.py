@@ -12,6 +12,7 @@ from llmspell_otel import __version__
 from llmspell_otel.errors import LlmspellError, PolicyError
 from llmspell_otel.guard import guard
 from llmspell_otel.operations.ports import Telemetry, ports
+from llmspell_otel.system import started, stopped
 
 _logger = logging.getLogger("llmspell_otel")
 _lock: Final = RLock()
@@ -76,16 +77,21 @@ def instrument(*adapters: str, hooks: str | Path | Iterable[str | Path] = ()) ->
         _plug_in_telemetry()
         for path in _paths(hooks):
             load_hooks(path)
-        return weaver().instrument(*adapters)
+        woven = weaver().instrument(*adapters)
+    started()
+    return woven
 
 
 def uninstrument(*adapters: str) -> None:
     """Restore the libraries called *adapters*, or all, exactly as they were.
 
-    Operations under way end as they began. Hooks stay registered.
+    Operations under way end as they began. Hooks stay registered. Restoring all fires
+    `SystemShutdown`.
     """
     with _lock:
         weaver().uninstrument(*adapters)
+    if not adapters:
+        stopped("uninstrumented")
 
 
 def configure(

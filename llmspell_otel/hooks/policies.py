@@ -14,6 +14,7 @@ from typing import Final
 from llmspell_otel.errors import PolicyError
 from llmspell_otel.events.api import default_bus
 from llmspell_otel.events.subscription import Subscription
+from llmspell_otel.hooks.notices import ENGINE, notify, told
 from llmspell_otel.hooks.registry import Registration, registry
 from llmspell_otel.hooks.slots import staged
 
@@ -60,8 +61,10 @@ class Policy:
                 _leave(subscriptions, module)
                 raise PolicyError(str(self.path), str(error)) from None
             _leave(ended, self.module)
-            self.module = module
+            before, self.module = self.module, module
             loaded[self.path] = self
+        if before is not None:
+            _changed(self.path)
 
     def reload_if_changed(self) -> bool:
         """Reload if the file is another one than at the last attempt; tell whether it was.
@@ -132,6 +135,12 @@ def watch(policies: Iterable[Policy], interval: float = 1.0) -> Callable[[], Non
         thread.join()
 
     return end
+
+
+def _changed(path: Path) -> None:
+    slot = registry.slot("ConfigurationChange")
+    if told(slot):
+        notify(slot, ENGINE, {"changed": [str(path)]}, {"source": "policy"})
 
 
 # -- loading one file

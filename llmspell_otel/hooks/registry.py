@@ -5,6 +5,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from llmspell_otel.hooks.forks import watch_forks
@@ -19,6 +20,7 @@ from llmspell_otel.hooks.options import (
     priority_of,
 )
 from llmspell_otel.hooks.slots import BreakerChange, Registration, Slot, staged
+from llmspell_otel.hooks.sources import SOURCES, look_after
 from llmspell_otel.points import HookPoint, point_of
 
 __all__ = [
@@ -83,8 +85,11 @@ class Registry:
         found = point_of(point)
         slot = self._slots.get(found)
         if slot is None:
+            made = Slot(found, self._on_breaker)
             with self._lock:
-                slot = self._slots.setdefault(found, Slot(found, self._on_breaker))
+                slot = self._slots.setdefault(found, made)
+            if slot is made and found.name in SOURCES:
+                made.listen(partial(look_after, made))
         return slot
 
     def register(

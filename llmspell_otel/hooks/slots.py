@@ -129,6 +129,7 @@ class Slot:
     __slots__ = (
         "__weakref__",
         "_counter",
+        "_listeners",
         "_live",
         "_lock",
         "_ordered",
@@ -159,6 +160,7 @@ class Slot:
         self.watch = 0
         """How many firings are still to be timed hook by hook."""
         self.on_breaker = on_breaker
+        self._listeners: tuple[Callable[[], None], ...] = ()
         self._registered: list[Registration] = []
         self._ordered: tuple[Registration, ...] | None = None
         self._wishes: tuple[Registration, ...] = ()
@@ -246,6 +248,17 @@ class Slot:
             elif not self.hooks:
                 # Non-empty, so that the guard at a call site sees that there may be work.
                 self.hooks = (self._registered[0],)
+            self._tell()
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Call *listener* now, and whenever `hooks` may have become empty or stopped being so."""
+        with self._lock:
+            self._listeners = (*self._listeners, listener)
+            listener()
+
+    def _tell(self) -> None:
+        for listener in self._listeners:
+            listener()
 
     def compile(self, now: int) -> tuple[Registration, ...]:
         """Decide who is asked: those on, whose breaker is closed or may try again."""
@@ -263,6 +276,7 @@ class Slot:
             # Whoever waits for his time keeps the point from looking empty until it has come.
             waits = self.retry_at != NEVER and not self._live
             self.hooks = tuple(on[:1]) if waits else self._live
+            self._tell()
             return self.hooks
 
     def _admit(self, hook: Registration, now: int) -> bool:

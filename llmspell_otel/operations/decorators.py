@@ -7,8 +7,10 @@ from typing import Any, Literal, TypeVar, overload
 
 from opentelemetry.util.types import AttributeValue
 
+from llmspell_otel.operations.agents import Life
 from llmspell_otel.operations.call import Call, Codec, Kind, Shape
 from llmspell_otel.operations.drivers import invoke
+from llmspell_otel.operations.living import living
 from llmspell_otel.operations.operation import Aspect
 from llmspell_otel.operations.targets import register_target
 from llmspell_otel.telemetry import semconv
@@ -118,6 +120,8 @@ def _observed(kind: Kind, function: _Function, name: str | None, on_cancel: OnCa
     codec = FunctionCodec(function, name, kind, on_cancel)
     aspect = Aspect(kind, codec, shape_of(function))
     observed = _WRAPPERS[aspect.shape](aspect, function)
+    if kind is Kind.AGENT:
+        observed = living(observed, Life(name), aspect.shape)
     register_target(kind, name, observed)
     return observed  # type: ignore[return-value] # it has the signature of the function
 

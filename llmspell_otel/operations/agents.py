@@ -1,0 +1,167 @@
+"""The lives of agents that do not know of states: decorated functions, and adapters' agents.
+
+A life is followed while somebody watches: a hook at a point of the lifecycle, a subscription to
+`agent:state_changed`, or a `life_of`. Then the first execution initialises the agent, each
+execution goes to Running and back to Ready, whatever came of it, and the end of the process (or
+`Lives.end`) terminates it. An execution after that begins a new life.
+"""
+
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from llmspell_otel.errors import AgentStateError, OperationCancelled
+from llmspell_otel.events import default_bus
+from llmspell_otel.guard import guard
+from llmspell_otel.hooks.driving import Flow, drive, drive_async
+from llmspell_otel.operations.machine import Lifecycle
+from llmspell_otel.operations.states import ALLOWED, CHANGED, AgentState, watch
+
+_S = AgentState
+
+
+def watched() -> bool:
+    """Whether anybody wants to know of lives."""
+    return watch.hooked or default_bus().wants(CHANGED)
+
+
+class Life:
+    """One agent's life, or one after another; executions may overlap."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.followed = False
+        self._lock = threading.Lock()
+        self._machine: Lifecycle | None = None
+        self._running = 0
+        _lives.add(self)
+
+    @property
+    def state(self) -> AgentState:
+        """Where the agent stands."""
+        return self._machine.state if self._machine is not None else _S.UNINITIALIZED
+
+    @property
+    def machine(self) -> Lifecycle:
+        """The machine of the present life."""
+        with self._lock:
+            if self._machine is None or self._machine.state is _S.TERMINATED:
+                self._machine = Lifecycle(self.name, executes=False)
+            return self._machine
+
+    def watched(self) -> bool:
+        """Whether executions have to go through `began` and `over`."""
+        return self.followed or watched()
+
+    def began(self) -> Flow[None]:
+        """Before an execution.
+
+        Raises:
+            OperationCancelled: a hook refused to let the agent be initialised.
+        """
+        machine = self.machine
+        with self._lock:
+            self._running += 1
+        try:
+            if machine.state is _S.UNINITIALIZED:
+                yield from self._steps(_S.INITIALIZING, "first execution")
+                yield from self._steps(_S.READY, "first execution")
+            yield from self._steps(_S.RUNNING, "execution")
+        except BaseException:
+            with self._lock:
+                self._running -= 1
+            raise
+
+    def over(self, reason: str) -> Flow[None]:
+        """After an execution: the last one that is under way brings the agent back to Ready."""
+        with self._lock:
+            self._running -= 1
+            last = self._running == 0
+        if last:
+            yield from self._steps(_S.READY, reason)
+
+    def end(self, reason: str) -> None:
+        """Terminate the agent if it ever lived; hooks cannot refuse the end of a process."""
+        for state in (_S.TERMINATING, _S.TERMINATED):
+            if self._machine is not None:
+                try:
+                    drive(self._steps(state, reason))
+                except OperationCancelled as error:
+                    guard.report(f"ending agent {self.name}", error)
+
+    def _steps(self, state: AgentState, reason: str) -> Flow[None]:
+        machine = self._machine
+        if machine is None or machine.state is state or state not in ALLOWED[machine.state]:
+            return  # another execution has brought it there, or ended it
+        try:
+            move = machine.begin(state, reason, {})
+        except AgentStateError:
+            return  # another execution is on its way there
+        try:
+            yield from machine.steps(move)
+        except AgentStateError as error:  # its hooks took too long
+            guard.report(f"following agent {self.name}", error)
+
+    @contextmanager
+    def execution(self) -> Iterator[None]:
+        """Around one execution, blocking."""
+        drive(self.began())
+        try:
+            yield
+        except BaseException as error:
+            drive(self.over(f"failed: {type(error).__name__}"))
+            raise
+        drive(self.over("done"))
+
+    def execution_async(self) -> "_Awaited":
+        """Around one execution, awaiting."""
+        return _Awaited(self)
+
+
+class _Awaited:
+    """`Life.execution` for ``async with``."""
+
+    __slots__ = ("_life",)
+
+    def __init__(self, life: Life) -> None:
+        self._life = life
+
+    async def __aenter__(self) -> None:
+        await drive_async(self._life.began())
+
+    async def __aexit__(self, error_type: type[BaseException] | None, *_: object) -> None:
+        reason = "done" if error_type is None else f"failed: {error_type.__name__}"
+        if error_type is GeneratorExit:  # closed by the collector: nothing can be awaited
+            drive(self._life.over(reason))
+        else:
+            await drive_async(self._life.over(reason))
+
+
+_lives: Final["weakref.WeakSet[Life]"] = weakref.WeakSet()
+_of: Final["weakref.WeakKeyDictionary[Callable[..., Any], Life]"] = weakref.WeakKeyDictionary()
+
+
+def follow(function: Callable[..., Any], life: Life) -> None:
+    """Let *life* be found by the decorated *function*."""
+    _of[function] = life
+
+
+def life_of(function: Callable[..., Any]) -> Life:
+    """The life of a decorated agent, which is followed from now on.
+
+    Raises:
+        LookupError: *function* was not decorated with `@agent`.
+    """
+    life = _of.get(function)
+    if life is None:
+        raise LookupError(f"{function!r} is no agent: decorate it with @agent")
+    life.followed = True
+    return life
+
+
+def end_agents(reason: str = "exit") -> None:
+    """Terminate every agent whose life is followed; `instrument` has it done at the exit."""
+    for life in list(_lives):
+        guard.contained(f"ending agent {life.name}", life.end, reason)
