@@ -60,12 +60,14 @@ def plain(attributes: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Primi
 
     A metric with a list or a map among its attributes makes a series per value.
     """
-    primitives = _PLAIN
-    return {
-        key: value
-        for key in keys
-        if (value := attributes.get(key)) is not None and type(value) in primitives
-    }
+    found: dict[str, Primitive] = {}
+    for key in keys:
+        value = attributes.get(key)
+        if value is not None and type(value) in _PLAIN:
+            found[key] = value
+        elif isinstance(value, str | int | float):
+            found[key] = _bare(value)
+    return found
 
 
 def whole(value: Any) -> int | None:
@@ -96,15 +98,20 @@ def _item(value: Any) -> AnyValue:
 
 
 def _other(value: Any) -> AnyValue:
-    # Enumerations are strings and numbers too; exporters want the bare ones.
-    for kind in (bool, str, int, float):
-        if isinstance(value, kind):
-            return _fit(kind(value))
+    if isinstance(value, str | int | float):
+        return _fit(_bare(value))
     if isinstance(value, Mapping):
         return _mapping(value)
     if isinstance(value, (set, frozenset, list, tuple)):
         return _sequence(tuple(value))
     return str(value)
+
+
+def _bare(value: str | float) -> Primitive:
+    """An enumeration's member as the string or number that it is too."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    return int(value) if isinstance(value, int) else float(value)
 
 
 def _same(value: AnyValue) -> AnyValue:

@@ -1,6 +1,7 @@
 """Metrics and cost: every instrument of the table, over real readers."""
 
 from collections.abc import Iterator
+from enum import Enum
 from typing import Any
 
 import pytest
@@ -404,6 +405,27 @@ def test_attributes_of_a_wrong_type_stay_out_of_metrics(
         for labels, value in points:
             assert value >= 0
             assert all(type(label) in {str, int, float, bool} for label in labels.values())
+
+
+class Loud(str, Enum):  # noqa: UP042 - the older form prints as its own name
+    """A model's name as some library has it."""
+
+    MODEL = "gpt-5"
+
+
+def test_members_of_enumerations_are_their_values(signals: Signals, telemetry: Telemetry) -> None:
+    """An adapter may name operation and provider by this package's own enumerations."""
+    request = REQUEST | {
+        "gen_ai.operation.name": semconv.Operation.CHAT,
+        "gen_ai.provider.name": semconv.Provider.OPENAI,
+        "gen_ai.request.model": Loud.MODEL,
+    }
+    run(telemetry, chat(at_start=request))
+    ((labels, _),) = signals.points["gen_ai.client.inference.duration"]
+    assert labels == LABELS
+    assert all(type(label) in {str, int} for label in labels.values())
+    assert signals.only.name == "chat gpt-5"
+    assert (signals.only.attributes or {}).items() >= REQUEST.items()
 
 
 def test_breaker_states(signals: Signals, telemetry: Telemetry) -> None:
