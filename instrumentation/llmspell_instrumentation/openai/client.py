@@ -18,6 +18,7 @@ _BY_HOST = (
     ("models.inference.ai.azure.com", Provider.AZURE_AI_INFERENCE),
     ("generativelanguage.googleapis.com", Provider.GCP_GEMINI),
     ("aiplatform.googleapis.com", Provider.GCP_VERTEX_AI),
+    ("-aiplatform.googleapis.com", Provider.GCP_VERTEX_AI),
     (".amazonaws.com", Provider.AWS_BEDROCK),
     ("api.anthropic.com", Provider.ANTHROPIC),
     (".cohere.com", Provider.COHERE),
@@ -68,8 +69,9 @@ def _provider(client: type, host: str) -> Provider:
     for part, provider in _BY_CLASS:
         if any(part in name for name in names):
             return provider
-    for suffix, provider in _BY_HOST:
-        if host == suffix or host.endswith(suffix):
+    for name, provider in _BY_HOST:
+        suffix = name if name.startswith((".", "-")) else f".{name}"
+        if host == name or host.endswith(suffix):
             return provider
     return Provider.OPENAI
 

@@ -113,7 +113,8 @@ class RunnerToolCodec(Codec):
     def answer(self, call: Call, value: Any) -> Any:
         """*value* as the output item the model is sent."""
         if isinstance(value, Mapping) and value.get("type") == "function_call_output":
-            return dict(value)
+            # A cached item names the call that it first answered.
+            return {**value, "call_id": _item(call).call_id}
         return {
             "type": "function_call_output",
             "call_id": _item(call).call_id,
