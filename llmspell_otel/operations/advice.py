@@ -11,13 +11,17 @@ from llmspell_otel.hooks.context import HookContext
 from llmspell_otel.hooks.driving import Effect, Flow, Recalled, consult
 from llmspell_otel.hooks.results import Cancel, Redirect, Replace, Result, Retry
 from llmspell_otel.hooks.store import MISSING
+from llmspell_otel.operations.call import Call
 from llmspell_otel.operations.effects import Branches, Join, Remember, Sleep, Spawn
 from llmspell_otel.operations.operation import Operation
+from llmspell_otel.operations.scope import Scope
 from llmspell_otel.operations.targets import branch_of, redirected
 from llmspell_otel.points import Moment
 
 MAX_ATTEMPTS: Final = 100
 """The ceiling of attempts, multiplied with those of the operations around."""
+MAX_BRANCHES: Final = 64
+"""How many branches one operation may have; those beyond are not run."""
 MAX_REDIRECTS: Final = 8
 """How far redirects may lead, those of the operations around counted."""
 
@@ -67,9 +71,11 @@ class Advice:
                 if (yield from act(self, result)):
                     return self.operation.output
             except GeneratorExit:
+                self._abandon()
                 raise
             except BaseException as error:
                 if self._final:
+                    self._abandon()
                     raise
                 # Interrupted while waiting (cancelled, most likely): the error hooks see it once.
                 self.operation.error = error
@@ -83,25 +89,27 @@ class Advice:
         if not (self._asks and slot.hooks):
             return None
         context = operation.hook_context(moment)
-        result = yield from consult(slot, context)
+        given = context.data.get("input")
+        with Scope(operation):  # what hooks do and log is part of the operation
+            result = yield from consult(slot, context)
         operation.to_store += context.to_store
-        self._apply(context)
+        self._apply(context, given)
         if context.branches:
             yield from self._fork(context)
         return None if operation.past_changing(moment) else result
 
-    def _apply(self, context: HookContext) -> None:
+    def _apply(self, context: HookContext, given: object) -> None:
         operation, data = self.operation, context.data
         if self.moment is Moment.BEFORE:
-            if data.get("input") is not operation.input:
-                guard.contained("changing a call", operation.take_input, dict(data["input"]))
+            if data.get("input") is not given:
+                guard.contained("changing a call", operation.take_input, data.get("input"))
         elif operation.past_changing(self.moment):
             return
         elif self.moment is Moment.AFTER:
-            if data.get("output") is not operation.output:
+            if "output" in data and data["output"] is not operation.output:
                 operation.output = self._native(data["output"])
         elif data.get("error") is not operation.error:
-            operation.take_error(data["error"])
+            guard.contained("changing an error", operation.take_error, data.get("error"))
 
     def _native(self, value: Any) -> Any:
         """A hook's *value* in the shape the caller expects; as it is, if it does not fit."""
@@ -109,7 +117,7 @@ class Advice:
         try:
             return operation.aspect.codec.answer(operation.call, value)
         except Exception as error:
-            guard.report(f"shaping a hook's answer for {operation.name}", error)
+            guard.report("shaping a hook's answer", error)
             return value
 
     # -- forks
@@ -122,10 +130,19 @@ class Advice:
                 ready.append(branch_of(operation.aspect.kind, branch, operation.input))
             except LookupError as error:
                 guard.report("starting a branch", error)
-        if ready:
+        room = MAX_BRANCHES - len(self._branches)
+        if len(ready) > room:
+            guard.report("starting branches", ValueError(f"more than {MAX_BRANCHES} of them"))
+        if ready := ready[:room]:
             self._branches += yield Spawn([operation.linking(branch) for branch in ready])
         if self.moment is not Moment.BEFORE:
             yield from self._join()
+
+    def _abandon(self) -> None:
+        """Nobody will ask for the branches any more."""
+        for branch in self._branches:
+            branch.cancel()
+        self._branches = []
 
     def _join(self) -> Flow[None]:
         if self._branches:
@@ -136,6 +153,8 @@ class Advice:
 
     def _call(self) -> Flow[None]:
         self.moment = yield self.proceed
+        if self.moment is Moment.ERROR and not isinstance(self.operation.error, Exception):
+            self._abandon()  # the program is stopping: wait for nothing
         yield from self._join()
 
     def _go_on(self, _result: object = None) -> Flow[bool]:
@@ -146,9 +165,12 @@ class Advice:
             return False
         if self.moment is Moment.ERROR and operation.error is not None:
             raise operation.error
-        if operation.to_store:
-            kept, operation.to_store = operation.to_store, []
-            yield Remember(kept, operation.output)
+        if operation.to_store and not operation.partial:
+            wanted, operation.to_store = operation.to_store, []
+            chunks = operation.kept
+            yield Remember(
+                wanted, operation.output if chunks is None else StoredStream(tuple(chunks))
+            )
         return True
 
     def _cancel(self, result: Cancel) -> Flow[bool]:
@@ -169,12 +191,15 @@ class Advice:
     def _replace(self, result: Replace | Recalled) -> Flow[bool]:
         """Replace, or a cache's hit: the value is the output, and after hooks see it as such."""
         operation, value = self.operation, result.value
+        if isinstance(result, Recalled):
+            # A copy: what its caller does to an output must not reach the next one's.
+            value = _copied(value)
         if isinstance(value, StoredStream):
             operation.output = operation.aspect.codec.replay(operation.call, value.chunks)
         else:
-            # A copy: what its caller does to an output must not reach the next one's.
-            kept = isinstance(result, Recalled)
-            operation.output = self._native(_copied(value) if kept else value)
+            operation.output = self._native(value)
+        if self.moment is Moment.ERROR:
+            operation.to_store = []  # what stands in for a failed call is not worth keeping
         operation.error = None
         self._asks = self.moment is Moment.BEFORE
         self.moment = Moment.AFTER
@@ -185,10 +210,8 @@ class Advice:
         """Redirect: another of the same kind does it; its output is taken."""
         operation = self.operation
         operation.hops += 1
-        call = guard.contained(
-            f"redirecting {operation.name}", redirected, operation, result.target
-        )
-        if call is None or operation.hops > MAX_REDIRECTS:
+        call = guard.contained("redirecting", _within_reach, operation, result.target)
+        if call is None:
             return (yield from self._go_on())
         operation.call = call
         asked = self.moment is not Moment.AFTER
@@ -209,6 +232,17 @@ class Advice:
             operation.output, operation.error = MISSING, None
             yield from self._call()
         return False
+
+
+def _within_reach(operation: Operation, target: str | Callable[..., Any]) -> Call:
+    """The call on *target*.
+
+    Raises:
+        LookupError: there is no such target, or redirects have led too far.
+    """
+    if operation.hops > MAX_REDIRECTS:
+        raise LookupError(f"{operation.name}: more than {MAX_REDIRECTS} redirects in a row")
+    return redirected(operation, target)
 
 
 def _copied(value: Any) -> Any:

@@ -12,7 +12,7 @@ from llmspell_otel.operations.call import Call, Codec, Kind, Shape
 from llmspell_otel.operations.drivers import invoke
 from llmspell_otel.operations.living import living
 from llmspell_otel.operations.operation import Aspect
-from llmspell_otel.operations.targets import register_target
+from llmspell_otel.operations.targets import placed, register_target
 from llmspell_otel.telemetry import semconv
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -29,11 +29,16 @@ class FunctionCodec(Codec):
         self._kind = kind
         self._on_cancel = on_cancel
         self._signature = inspect.signature(function)
-        self._described = inspect.getdoc(function)
+        self._described = inspect.getdoc(_innermost(function))
         parameters = list(self._signature.parameters.values())
         self._bound_first = (
             parameters[0].name if parameters and parameters[0].name in ("self", "cls") else None
         )
+
+    @property
+    def needs_object(self) -> bool:
+        """Whether the function is a method, and so cannot be called by its name alone."""
+        return self._bound_first is not None
 
     def name(self, call: Call) -> str:
         """The name given to the decorator, or the function's own."""
@@ -49,24 +54,15 @@ class FunctionCodec(Codec):
         return given
 
     def with_input(self, call: Call, given: Mapping[str, Any]) -> Call:
-        """The same call with *given* arguments; unknown names are passed on as keywords."""
+        """The same call with *given* arguments.
+
+        Raises:
+            TypeError: the function does not take them.
+        """
         own = {self._bound_first: call.args[0]} if self._bound_first and call.args else {}
-        arguments = own | dict(given)
-        positional: list[Any] = []
-        keywords: dict[str, Any] = {}
-        for name, parameter in self._signature.parameters.items():
-            if name not in arguments:
-                continue
-            value = arguments.pop(name)
-            if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
-                positional.extend(value)
-            elif parameter.kind is inspect.Parameter.VAR_KEYWORD:
-                keywords |= value
-            elif parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-                keywords[name] = value
-            else:
-                positional.append(value)
-        return Call(call.target, call.instance, tuple(positional), keywords | arguments)
+        args, keywords = placed(self._signature.parameters.values(), own | dict(given))
+        self._signature.bind(*args, **keywords)
+        return Call(call.target, call.instance, tuple(args), keywords)
 
     def request(self, call: Call) -> dict[str, AttributeValue]:
         """What a function tells of itself."""
@@ -103,9 +99,18 @@ class FunctionCodec(Codec):
 
 def shape_of(function: Callable[..., Any]) -> Shape:
     """How *function* hands back its result."""
-    # Plain decorators hide what a function is: look at the innermost one.
-    inner = inspect.unwrap(function)
-    return next((shape for matches, shape in _SHAPES if matches(inner)), Shape.SYNC)
+    # Plain decorators hide what a function is: look at the innermost one. Objects that wrap
+    # a function may also have changed what it is (as `async_to_sync` does): look no further.
+    inner = inspect.unwrap(function, stop=lambda each: not inspect.isroutine(each))
+    for candidate in (inner, getattr(inner, "__call__", None)):  # noqa: B004 - an object's shape is its call's
+        for matches, shape in _SHAPES:
+            if matches(candidate):
+                return shape
+    return Shape.SYNC
+
+
+def _innermost(function: Callable[..., Any]) -> Callable[..., Any]:
+    return function.func if isinstance(function, functools.partial) else function
 
 
 _SHAPES: tuple[tuple[Callable[[Any], bool], Shape], ...] = (
@@ -116,13 +121,21 @@ _SHAPES: tuple[tuple[Callable[[Any], bool], Shape], ...] = (
 
 
 def _observed(kind: Kind, function: _Function, name: str | None, on_cancel: OnCancel) -> _Function:
-    name = name or str(getattr(function, "__name__", "call"))
+    if not callable(function):
+        raise TypeError(f"@{kind} cannot decorate {function!r}: it is not callable")
+    if isinstance(function, type):
+        raise TypeError(
+            f"@{kind} cannot decorate the class {function.__name__}: decorate its methods"
+        )
+    inner = _innermost(function)
+    name = name or str(getattr(inner, "__name__", type(inner).__name__))
     codec = FunctionCodec(function, name, kind, on_cancel)
     aspect = Aspect(kind, codec, shape_of(function))
     observed = _WRAPPERS[aspect.shape](aspect, function)
     if kind is Kind.AGENT:
         observed = living(observed, Life(name), aspect.shape)
-    register_target(kind, name, observed)
+    if not codec.needs_object:
+        register_target(kind, name, observed)
     return observed  # type: ignore[return-value] # it has the signature of the function
 
 
@@ -151,10 +164,24 @@ def _generator(aspect: Aspect, function: Callable[..., Any]) -> Callable[..., An
 
 
 def _async_generator(aspect: Aspect, function: Callable[..., Any]) -> Callable[..., Any]:
-    # Marked rather than written as one: an `async for` in between would lose `asend`.
+    # Driven by hand: an `async for` in between would lose `asend` and `athrow`.
     @functools.wraps(function)
-    def observed(*args: Any, **kwargs: Any) -> Any:
-        return invoke(aspect, Call(function, None, args, kwargs))
+    async def observed(*args: Any, **kwargs: Any) -> Any:
+        inner = invoke(aspect, Call(function, None, args, kwargs))
+        step, given = inner.asend, None
+        try:
+            while True:
+                item = await step(given)
+                try:
+                    given = yield item
+                    step = inner.asend
+                except GeneratorExit:
+                    await inner.aclose()
+                    raise
+                except BaseException as error:
+                    step, given = inner.athrow, error
+        except StopAsyncIteration:
+            return
 
     return observed
 
@@ -186,18 +213,25 @@ class Decorator:
     def __call__(self, given: Any = None, /, *, on_cancel: OnCancel = "raise") -> Any:
         """Decorate a function of any shape: plain, coroutine, generator, asynchronous generator.
 
+        Below or above `classmethod` and `staticmethod`, it makes no difference.
+
         Args:
             given: The function, or the operation's name (the function's own if None).
             on_cancel: What a hook's `Cancel` does: ``raise`` raises `OperationCancelled`,
                 ``reply`` returns a refusal that a model can read.
+
+        Raises:
+            TypeError: it is a class, or nothing that can be called.
         """
-        if callable(given):
-            return _observed(self._kind, given, None, on_cancel)
+        if given is None or isinstance(given, str):
+            return functools.partial(self._decorate, name=given, on_cancel=on_cancel)
+        return self._decorate(given, name=None, on_cancel=on_cancel)
 
-        def decorate(function: _Function) -> _Function:
-            return _observed(self._kind, function, given, on_cancel)
-
-        return decorate
+    def _decorate(self, function: Any, *, name: str | None, on_cancel: OnCancel) -> Any:
+        if isinstance(function, (classmethod, staticmethod)):
+            inner = _observed(self._kind, function.__func__, name, on_cancel)
+            return type(function)(inner)
+        return _observed(self._kind, function, name, on_cancel)
 
 
 agent = Decorator(Kind.AGENT)

@@ -30,7 +30,7 @@ def invoke(aspect: Aspect, call: Call) -> Any:
     generator. Raises what the call raises, and `OperationCancelled` where a hook asked for it.
     """
     moments = MOMENTS[aspect.kind]
-    if moments.hooked() or ports.observing() or ports.bus.wants(moments.complete):
+    if moments.hooked() or ports.observing() or moments.wanted(ports.bus):
         return _DRIVERS[aspect.shape](aspect, call)
     return call.proceed()
 
@@ -108,7 +108,7 @@ class _Proceed:
         operation, flow = self.operation, self.flow
         codec, call = operation.aspect.codec, operation.call
         if operation.aspect.shape in _GENERATING:
-            return HeldOperation(operation, flow), result
+            return HeldOperation(operation, flow), _driven(operation.aspect.shape, result)
         if codec.streams(call, result):
             return StreamProxy(result, HeldOperation(operation, flow))
         if type(codec).hold is Codec.hold:
@@ -194,6 +194,13 @@ def _opened(operation: Operation, output: Any, items: Callable[[Any], Any]) -> t
         held, inner = output
         return held, inner
     return UNHELD, items(_ended(operation, output))
+
+
+def _driven(shape: Shape, result: Any) -> Any:
+    """*result* as the generator that its consumer expects (another's may be none)."""
+    if shape is Shape.GENERATOR:
+        return result if isinstance(result, Generator) else items_of(result)
+    return result if isinstance(result, AsyncGenerator) else items_of_async(result)
 
 
 _GENERATING: Final = (Shape.GENERATOR, Shape.ASYNC_GENERATOR)

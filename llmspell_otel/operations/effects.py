@@ -2,10 +2,11 @@
 
 import asyncio
 import contextvars
+import copy
 import inspect
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +36,10 @@ class Sleep:
 
 @dataclass(frozen=True, slots=True)
 class Remember:
-    """Store an output for every hook that asked for it; a failing store costs the entry."""
+    """Store a copy of an output for every hook that asked for it.
+
+    A failing store, or an output that cannot be copied, costs the entry.
+    """
 
     wanted: Sequence[Cache]
     value: Any
@@ -44,7 +48,7 @@ class Remember:
         """Do it, blocking."""
         for cache in self.wanted:
             try:
-                conditions.store.set(cache.key, self.value, cache.ttl)
+                conditions.store.set(cache.key, copy.deepcopy(self.value), cache.ttl)
             except Exception as error:
                 guard.report("writing the cache", error)
 
@@ -52,7 +56,7 @@ class Remember:
         """Do it, awaiting."""
         for cache in self.wanted:
             try:
-                await conditions.store.set_async(cache.key, self.value, cache.ttl)
+                await conditions.store.set_async(cache.key, copy.deepcopy(self.value), cache.ttl)
             except Exception as error:
                 guard.report("writing the cache", error)
 
@@ -87,11 +91,17 @@ class Join:
 
     def perform(self) -> list[Any]:
         """Do it, blocking."""
-        return [future.exception() or future.result() for future in self.under_way]
+        wait(self.under_way)
+        return [_outcome_of(future) for future in self.under_way]
 
     async def perform_async(self) -> list[Any]:
         """Do it, awaiting; if this is cancelled, the branches are."""
         return list(await asyncio.gather(*self.under_way, return_exceptions=True))
+
+
+def _outcome_of(future: Any) -> Any:
+    error = future.exception()
+    return future.result() if error is None else error
 
 
 def _run_blocking(branch: Callable[[], Any]) -> Any:

@@ -2,7 +2,7 @@
 
 import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -36,8 +36,8 @@ _contained = guard.contained
 current: ContextVar["Operation | None"] = ContextVar("llmspell_operation", default=None)
 """The operation that the running code is part of: the top of the run stack."""
 
-fork_of: ContextVar[str | None] = ContextVar("llmspell_fork_of", default=None)
-"""The traceparent that a branch's own operations link to."""
+fork_of: ContextVar["Operation | None"] = ContextVar("llmspell_fork_of", default=None)
+"""The operation that the running code is a branch of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +80,7 @@ class Operation:
         "forks",
         "handed_over",
         "hops",
+        "kept",
         "links",
         "moments",
         "name",
@@ -87,6 +88,7 @@ class Operation:
         "output",
         "parent",
         "parent_span_id",
+        "partial",
         "refusal",
         "run",
         "span_id",
@@ -99,10 +101,12 @@ class Operation:
     def __init__(self, aspect: Aspect, call: Call) -> None:
         self.aspect = aspect
         self.call = call
-        forked = fork_of.get()
-        self.links = () if forked is None else (forked,)
         self.moments: Moments = MOMENTS[aspect.kind]
         self.parent: Operation | None = current.get()
+        forked = fork_of.get()
+        # Only the branch's own operations link to the fork; those below have their parents.
+        linked = forked is not None and forked.parent is self.parent
+        self.links = (forked.traceparent,) if forked is not None and linked else ()
         self.run: Run = self.parent.run if self.parent is not None else Run()
         self.name: str = _contained("naming a call", aspect.codec.name, call) or "unknown"
         self.context: Context | None = None
@@ -117,6 +121,8 @@ class Operation:
         self.forks: list[Any] = []
         self.handed_over = False
         self.hops: int = self.parent.hops if self.parent is not None else 0
+        self.kept: list[Any] | None = None
+        self.partial = False
         self.output: Any = MISSING
         self.refusal: str | None = None
         self.to_store: list[Cache] = []
@@ -183,8 +189,8 @@ class Operation:
         if telemetry is not None and (not telemetry.active or suppressed()):
             telemetry = None
         self.telemetry = telemetry
-        self.observed = telemetry is not None or ports.bus.wants(self.moments.complete)
-        if not self.observed and not ports.bus.wants(self.moments.started):
+        self.observed = telemetry is not None or self.moments.wanted(ports.bus)
+        if not self.observed:
             return
         self.attributes |= self._inherited()
         self.attributes |= (
@@ -284,14 +290,15 @@ class Operation:
             self._input = _contained("reading a call", self.aspect.codec.input, self.call) or {}
         return self._input
 
-    def take_input(self, given: dict[str, Any]) -> None:
+    def take_input(self, given: Mapping[str, Any]) -> None:
         """Make the call with *given* arguments.
 
         Raises:
             Exception: the codec's, when the arguments do not fit the call.
         """
-        self.call = self.aspect.codec.with_input(self.call, given)
-        self._input = given
+        arguments = dict(given)
+        self.call = self.aspect.codec.with_input(self.call, arguments)
+        self._input = arguments
 
     def take_error(self, changed: Any) -> None:
         """Raise another error than the call did, or tell more about it."""
@@ -310,21 +317,21 @@ class Operation:
         """*branch*, with the operations it starts linked to this one."""
 
         def linked() -> Any:
-            fork_of.set(self.traceparent)
+            fork_of.set(self)
             return branch()
 
         if not inspect.iscoroutinefunction(branch):
             return linked
 
         async def linked_async() -> Any:
-            fork_of.set(self.traceparent)
+            fork_of.set(self)
             return await branch()
 
         return linked_async
 
     def hook_context(self, moment: Moment) -> HookContext:
         """What hooks are given at *moment*."""
-        data: dict[str, Any] = {"input": self.input}
+        data: dict[str, Any] = {"input": dict(self.input)}
         if self.forks:
             data["forks"] = list(self.forks)
         if moment is Moment.ERROR:
@@ -340,7 +347,8 @@ class Operation:
             parent=self._contexts,
             decisions=self.decisions,
         )
-        self._contexts = context
+        if moment is not Moment.CHUNK:  # a long stream must not become a long chain
+            self._contexts = context
         return context
 
 

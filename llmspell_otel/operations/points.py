@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
+from llmspell_otel.events import EventBus
 from llmspell_otel.hooks.registry import Slot, registry
 from llmspell_otel.operations.call import Kind
 from llmspell_otel.points import Moment
@@ -29,10 +30,16 @@ class Moments:
             or (self.chunk is not None and self.chunk.hooks)
         )
 
+    def wanted(self, bus: EventBus) -> bool:
+        """Whether anybody listens to any of their events."""
+        return bus.wants(self.complete) or bus.wants(self.failed) or bus.wants(self.started)
+
     def at(self, moment: Moment) -> Slot:
         """The slot of *moment*."""
         if moment is Moment.BEFORE:
             return self.before
+        if moment is Moment.CHUNK and self.chunk is not None:
+            return self.chunk
         return self.after if moment is Moment.AFTER else self.error
 
 

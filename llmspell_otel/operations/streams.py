@@ -1,5 +1,6 @@
 """Operations that outlive their call: streams, generators, background runs."""
 
+import inspect
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -56,7 +57,9 @@ class HeldOperation:
         if slot is None or not slot.hooks:
             return chunk
         context = self._chunk_context(chunk)
-        return self._judge(context, drive(consult(slot, context)))
+        with Scope(self.operation):
+            result = drive(consult(slot, context))
+        return self._judge(context, result)
 
     async def add_async(self, chunk: Any) -> Any:
         """The same, awaiting asynchronous hooks."""
@@ -65,7 +68,9 @@ class HeldOperation:
         if slot is None or not slot.hooks:
             return chunk
         context = self._chunk_context(chunk)
-        return self._judge(context, await drive_async(consult(slot, context)))
+        with Scope(self.operation):
+            result = await drive_async(consult(slot, context))
+        return self._judge(context, result)
 
     def _record(self, chunk: Any) -> None:
         operation = self.operation
@@ -73,7 +78,10 @@ class HeldOperation:
             operation.chunks = Chunked(operation.began)
             codec = operation.aspect.codec
             self._fold = guard.contained("beginning a stream", codec.fold, operation.call)
+            operation.kept = [] if operation.to_store else None
         operation.chunks.tick()
+        if operation.kept is not None:
+            operation.kept.append(chunk)
         if self._fold is not None:
             guard.contained("reading a chunk", self._fold.add, chunk)
 
@@ -97,7 +105,7 @@ class HeldOperation:
         self, outcome: str = "ok", result: Any = MISSING, error: BaseException | None = None
     ) -> None:
         """End the operation, once; later calls do nothing."""
-        moment = self._ending(result, error)
+        moment = self._ending(outcome, result, error)
         if moment is None:
             return
         try:
@@ -112,7 +120,7 @@ class HeldOperation:
         self, outcome: str = "ok", result: Any = MISSING, error: BaseException | None = None
     ) -> None:
         """The same, awaiting asynchronous hooks."""
-        moment = self._ending(result, error)
+        moment = self._ending(outcome, result, error)
         if moment is None:
             return
         try:
@@ -123,11 +131,12 @@ class HeldOperation:
         finally:
             self.operation.end(outcome, error)
 
-    def _ending(self, result: Any, error: BaseException | None) -> Moment | None:
+    def _ending(self, outcome: str, result: Any, error: BaseException | None) -> Moment | None:
         if self.over:
             return None
         self.over = True
         operation = self.operation
+        operation.partial = outcome != "ok"
         if result is MISSING and self._fold is not None:
             result = guard.contained("reading a stream", self._fold.result)
         if result is not MISSING:
@@ -172,11 +181,16 @@ class StreamProxy(wrapt.ObjectProxy[Any]):
         try:
             with held.pull():
                 chunk = next(self.__wrapped__)
-            return held.add(chunk)
         except StopIteration:
             held.end()
             raise
         except BaseException as error:
+            held.failed(error)
+            raise
+        try:
+            return held.add(chunk)
+        except BaseException as error:
+            guard.contained("closing a stopped stream", self.__wrapped__.close)
             held.failed(error)
             raise
 
@@ -188,11 +202,16 @@ class StreamProxy(wrapt.ObjectProxy[Any]):
         try:
             with held.pull():
                 chunk = await anext(self.__wrapped__)
-            return await held.add_async(chunk)
         except StopAsyncIteration:
             await held.end_async()
             raise
         except BaseException as error:
+            await held.failed_async(error)
+            raise
+        try:
+            return await held.add_async(chunk)
+        except BaseException as error:
+            await _closed(self.__wrapped__)
             await held.failed_async(error)
             raise
 
@@ -219,7 +238,11 @@ class StreamProxy(wrapt.ObjectProxy[Any]):
 
     def close(self) -> Any:
         """Close the stream, as its library does, and end the operation."""
-        result = self.__wrapped__.close()
+        try:
+            result = self.__wrapped__.close()
+        except BaseException:
+            self._self_held.end("closed")
+            raise
         if not hasattr(result, "__await__"):
             self._self_held.end("closed")
             return result
@@ -244,6 +267,17 @@ class StreamProxy(wrapt.ObjectProxy[Any]):
             guard.contained("ending an abandoned stream", held.end, "abandoned")
 
 
+async def _closed(stream: Any) -> None:
+    """Close a library's stream that a hook has stopped, by whatever name it has for that."""
+    close = getattr(stream, "aclose", None) or getattr(stream, "close", None)
+    try:
+        closing = close() if close is not None else None
+        if inspect.isawaitable(closing):
+            await closing
+    except Exception as error:
+        guard.report("closing a stopped stream", error)
+
+
 def generate(opening: Callable[[], tuple[Held, Any]]) -> Generator[Any, Any, Any]:
     """Open, then drive the generator for a consumer; current only while it runs."""
     held, inner = opening()
@@ -266,6 +300,7 @@ def generate(opening: Callable[[], tuple[Held, Any]]) -> Generator[Any, Any, Any
         held.end()
         return done.value
     except BaseException as error:
+        guard.contained("closing a stopped generator", inner.close)
         held.failed(error)
         raise
 
@@ -293,6 +328,7 @@ async def generate_async(
     except StopAsyncIteration:
         await held.end_async()
     except BaseException as error:
+        await _closed(inner)
         await held.failed_async(error)
         raise
 

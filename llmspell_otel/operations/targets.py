@@ -1,20 +1,24 @@
 """Operations that can be reached by name: where redirects and forks lead."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 from llmspell_otel.hooks.results import Branch
 from llmspell_otel.hooks.waiting import engine_loop
 from llmspell_otel.operations.call import Call, Kind, Shape
 from llmspell_otel.operations.operation import Operation
 
-_targets: Final[dict[tuple[Kind, str], Callable[..., Any]]] = {}
+_targets: Final[WeakValueDictionary[tuple[Kind, str], Callable[..., Any]]] = WeakValueDictionary()
 
 
 def register_target(kind: Kind, name: str, function: Callable[..., Any]) -> None:
-    """Let *function* be reached as the operation of that *kind* and *name*; the last one wins."""
+    """Let *function* be reached as the operation of that *kind* and *name*; the last one wins.
+
+    It is not kept alive: one that nobody else holds any more cannot be reached.
+    """
     _targets[kind, name] = function
 
 
@@ -35,7 +39,43 @@ def branch_of(kind: Kind, branch: Branch, given: Mapping[str, Any]) -> Callable[
     function = target_named(kind, name)
     if function is None:
         raise LookupError(f"no {kind} named {name!r} can be reached from here")
-    return partial(function, **own)
+    args, keywords = arranged(function, own)
+    return partial(function, *args, **keywords)
+
+
+def arranged(
+    function: Callable[..., Any], given: Mapping[str, Any]
+) -> tuple[list[Any], dict[str, Any]]:
+    """Arguments given by name, in the places that *function* takes them at."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # a builtin that does not tell its signature
+        return [], dict(given)
+    return placed(parameters, given)
+
+
+def placed(
+    parameters: Iterable[inspect.Parameter], given: Mapping[str, Any]
+) -> tuple[list[Any], dict[str, Any]]:
+    """Arguments *given* by name as positional and keyword ones; unknown names as keywords."""
+    rest = dict(given)
+    positional: list[Any] = []
+    keywords: dict[str, Any] = {}
+    gap = False
+    for parameter in parameters:
+        if parameter.name not in rest:
+            gap = gap or parameter.kind is not inspect.Parameter.VAR_POSITIONAL
+            continue
+        value = rest.pop(parameter.name)
+        if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+            positional.extend(value)
+        elif parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            keywords |= value
+        elif parameter.kind is inspect.Parameter.KEYWORD_ONLY or gap:
+            keywords[parameter.name] = value
+        else:
+            positional.append(value)
+    return positional, keywords | rest
 
 
 def redirected(operation: Operation, target: str | Callable[..., Any]) -> Call:
@@ -55,7 +95,8 @@ def redirected(operation: Operation, target: str | Callable[..., Any]) -> Call:
             target = named
 
     def other(**given: Any) -> Any:
-        return _shaped(operation, target(**given), partial(codec.answer, call))
+        args, keywords = arranged(target, given)
+        return _shaped(operation, target(*args, **keywords), partial(codec.answer, call))
 
     return Call(other, call.instance, (), dict(operation.input))
 
