@@ -28,6 +28,7 @@ _FIRST_WAIT: Final = 0.5  # seconds; doubled after every failure
 _LONGEST_WAIT: Final = 10.0
 _LONGEST_ASKED: Final = 3600.0  # seconds that a receiver may ask us to wait
 _LAST_TRIES: Final = 2  # at shutdown, of a receiver that is not there
+_ABSENT: Final = frozenset({"unreachable", "grpc_unavailable", "file"})
 _GRACE: Final = 0.2  # seconds for an aborted attempt to come back
 _ADOPT_EVERY: Final = 30.0  # seconds between looks for what dead processes left behind
 _logger = logging.getLogger("llmspell_exporters")
@@ -348,7 +349,7 @@ class Delivery:
 
     def _defer(self, answer: Answer) -> None:
         self._failures += 1
-        absent = answer.reason in ("unreachable", "grpc_unavailable")
+        absent = answer.reason in _ABSENT
         self._last_tries += self._deadline is not None and (absent or self._store is not None)
         growing = min(_FIRST_WAIT * 2 ** min(self._failures - 1, 10), _LONGEST_WAIT)
         pause = growing * random.uniform(0.8, 1.2)  # noqa: S311 - jitter, no secret

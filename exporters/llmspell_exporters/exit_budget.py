@@ -14,6 +14,7 @@ VARIABLE: Final = "LLMSPELL_OTEL_SHUTDOWN_TIMEOUT"
 DEFAULT: Final = 5.0
 """Seconds that all exporters together may take to shut down."""
 _GAP: Final = 1.0  # seconds after which a shutdown counts as another one
+_LEAST: Final = 0.1  # seconds that each shutdown has in any case
 _logger = logging.getLogger(__name__)
 
 
@@ -54,7 +55,8 @@ class Budget:
             if now > self._last + _GAP:
                 self._deadline = now + limit
             self._last = now
-            return self._deadline
+            # Who comes last is not punished for those before: a receiver that is there is quick.
+            return max(self._deadline, now + min(_LEAST, limit))
 
     def remaining(self) -> float:
         """Start or join a shutdown; the seconds that are left of it."""

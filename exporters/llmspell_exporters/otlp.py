@@ -42,12 +42,14 @@ class Options(Overrides, total=False):
     """How an exporter is made; whatever is left out comes from the environment.
 
     Attributes:
+        sender: brings batches to their receiver; over HTTP or gRPC unless given.
         store: keeps batches on disk; None for none.
         memory: bytes of encoded batches kept in memory while the receiver cannot take them.
         ledger: whose books to keep; the process's own unless given.
         shutdown_budget: the deadline shared by all that shuts down; the process's unless given.
     """
 
+    sender: Sender
     store: Store | None
     memory: int
     ledger: Ledger
@@ -68,6 +70,7 @@ class Pipe:
     ) -> None:
         store = options.pop("store") if "store" in options else _spool()
         memory = options.pop("memory", MEMORY)
+        sender = options.pop("sender", None)
         self._budget = options.pop("shutdown_budget", budget)
         self.ledger = options.pop("ledger", process_ledger)
         self.ledger.observe()
@@ -76,7 +79,7 @@ class Pipe:
         self._encode = encode
         self._closed = self._slow = False
         self.delivery = Delivery(
-            _sender(self.to),
+            sender or _sender(self.to),
             self.book,
             store=store,
             timeout=self.to.timeout,
