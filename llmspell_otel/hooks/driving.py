@@ -103,7 +103,7 @@ def _settled(slot: Slot, context: HookContext, pending: Pending) -> Flow[Result 
     outcome: Outcome = pending
     depth = depth_below.get()
     depth_below.set(depth + 1)
-    slot.depth += 1
+    slot.left -= 1  # what waits is still under way
     try:
         while isinstance(outcome, Pending):
             try:
@@ -122,7 +122,7 @@ def _settled(slot: Slot, context: HookContext, pending: Pending) -> Flow[Result 
             outcome = resume_missed(outcome, context)
         return outcome.result if outcome is not None else None
     finally:
-        slot.depth -= 1
+        slot.left += 1
         if depth_below.get() == depth + 1:  # by value: the collector may close us elsewhere
             depth_below.set(depth)
 

@@ -112,10 +112,9 @@ def fire(slot: Slot, context: HookContext) -> Outcome:
     """
     started = _clock()
     hooks = slot.hooks if started < slot.retry_at else slot.compile(started)
-    if slot.depth or slot.watch:  # nested, or another thread's, or to be timed
+    if slot.entered > slot.left or slot.watch:  # nested, or another thread's, or to be timed
         return _fire_carefully(slot, hooks, context)
-    slot.count()
-    slot.depth += 1
+    slot.entered += 1
     try:
         for hook in hooks:
             try:
@@ -131,7 +130,7 @@ def fire(slot: Slot, context: HookContext) -> Outcome:
         else:
             outcome = None
     finally:
-        slot.depth -= 1
+        slot.left += 1
     elapsed = _clock() - started
     if elapsed >= slot.slow_ns:
         _dragged(slot, hooks, elapsed)
@@ -183,14 +182,13 @@ def _fire_carefully(slot: Slot, hooks: tuple[Registration, ...], context: HookCo
     if depth >= MAX_DEPTH - 1:
         _overflown(slot)
         return None
-    slot.count()
+    slot.entered += 1
     slot.watch = max(0, slot.watch - 1)
     token = depth_below.set(depth + 1)
-    slot.depth += 1
     try:
         return _walk(iter(hooks), context)
     finally:
-        slot.depth -= 1
+        slot.left += 1
         depth_below.reset(token)
 
 

@@ -128,7 +128,6 @@ class Slot:
 
     __slots__ = (
         "__weakref__",
-        "_counter",
         "_listeners",
         "_live",
         "_lock",
@@ -136,9 +135,9 @@ class Slot:
         "_registered",
         "_settled",
         "_wishes",
-        "count",
-        "depth",
+        "entered",
         "hooks",
+        "left",
         "on_breaker",
         "overflowing",
         "point",
@@ -154,8 +153,10 @@ class Slot:
         """When `compile` must look again, on the clock of `time.perf_counter_ns`."""
         self.slow_ns: int = NEVER
         """A firing at least this long may hold a slow hook."""
-        self.depth: int
-        """How many firings are under way, in all threads."""
+        self.entered = 0
+        """How many firings have begun; adding to it is atomic, as no call stands in between."""
+        self.left = 0
+        """How many of them have ended, so that the difference is under way, in all threads."""
         self.overflowing = False
         self.watch = 0
         """How many firings are still to be timed hook by hook."""
@@ -167,15 +168,12 @@ class Slot:
         self._live: tuple[Registration, ...] = ()
         self.after_fork()
         watch_forks(self)
-        self._counter = itertools.count()
         self._settled = 0
-        self.count = self._counter.__next__
-        """Count one firing; atomic, and so exact without a lock."""
 
     def after_fork(self) -> None:
         """Take a new lock, and forget the firings of the parent's other threads."""
         self._lock = threading.RLock()
-        self.depth = 0
+        self.left = self.entered
 
     # -- who is registered
 
@@ -295,14 +293,10 @@ class Slot:
     def counted_for(self, hook: Registration) -> int:
         """How many firings since the last `compile` walked *hook*."""
         with self._lock:
-            return self._fired() - self._settled if hook.live else 0
-
-    def _fired(self) -> int:
-        # `count(3)` is the one view of the number that does not advance it.
-        return int(repr(self._counter)[len("count(") : -1])
+            return self.entered - self._settled if hook.live else 0
 
     def _settle(self) -> None:
-        fired = self._fired()
+        fired = self.entered
         if fired != self._settled:
             for hook in self._live:
                 hook.counted += fired - self._settled

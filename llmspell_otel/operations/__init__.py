@@ -1,6 +1,7 @@
 """Operations: calls in flight, and what hooks do to them."""
 
 from llmspell_otel.operations.call import Attributes, Call, Codec, Fold, Held, Kind, Shape
+from llmspell_otel.operations.decisions import connect
 from llmspell_otel.operations.decorators import agent, shape_of, stage, tool, workflow
 from llmspell_otel.operations.drivers import invoke
 from llmspell_otel.operations.operation import Aspect, Operation, current
@@ -23,3 +24,5 @@ __all__ = [
     "tool",
     "workflow",
 ]
+
+connect()
