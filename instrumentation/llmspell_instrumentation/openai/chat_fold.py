@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from llmspell_instrumentation.reading import get
-
 Usages = Mapping[str, Any]
 """Usage chunks kept from a host that did not ask for them, by completion id."""
 
@@ -31,12 +29,15 @@ class ChatFold:
         completion: dict[str, Any] = {"object": "chat.completion"}
         choices: dict[int, dict[str, Any]] = {}
         for chunk in self.chunks:
-            for field in ("id", "model", "created", "system_fingerprint", "service_tier", "usage"):
-                value = get(chunk, field)
-                if value is not None:
-                    completion[field] = value
-            for choice in get(chunk, "choices") or ():
-                _add_choice(choices, choice)
+            fields = _fields(chunk)
+            for choice in fields.get("choices") or ():
+                _add_choice(choices, _fields(choice))
+            if fields.get("usage") is not None:
+                completion["usage"] = fields["usage"]
+        # What holds for the whole completion stands on every chunk.
+        for chunk in (*self.chunks[-1:], *self.chunks[:1]):
+            fields = _fields(chunk)
+            completion |= {name: fields[name] for name in _WHOLE if fields.get(name) is not None}
         withheld = (self._usages or {}).get(completion.get("id", ""))
         if withheld is not None:
             completion["usage"] = withheld
@@ -44,29 +45,42 @@ class ChatFold:
         return completion
 
 
-def _add_choice(choices: dict[int, dict[str, Any]], choice: Any) -> None:
-    index = get(choice, "index") or 0
-    state = choices.setdefault(
-        index, {"index": index, "finish_reason": None, "content": [], "refusal": [], "calls": {}}
-    )
-    state["finish_reason"] = get(choice, "finish_reason") or state["finish_reason"]
-    delta = get(choice, "delta")
-    for field in ("content", "refusal"):
-        piece = get(delta, field)
-        if piece:
-            state[field].append(piece)
-    for call in get(delta, "tool_calls") or ():
-        _add_call(state["calls"], call)
+_WHOLE = ("id", "model", "created", "system_fingerprint", "service_tier")
+_NOTHING: Mapping[str, Any] = {}
 
 
-def _add_call(calls: dict[int, dict[str, Any]], call: Any) -> None:
-    index = get(call, "index") or 0
+def _fields(thing: Any) -> Mapping[str, Any]:
+    """The fields of an SDK's model, or of its JSON; some thirty chunks a second pass here."""
+    if thing is None:
+        return _NOTHING
+    return thing if isinstance(thing, dict) else vars(thing)
+
+
+def _add_choice(choices: dict[int, dict[str, Any]], choice: Mapping[str, Any]) -> None:
+    index = choice.get("index") or 0
+    state = choices.get(index)
+    if state is None:
+        state = choices[index] = {"index": index, "content": [], "refusal": [], "calls": {}}
+    reason = choice.get("finish_reason")
+    if reason is not None:
+        state["finish_reason"] = reason
+    delta = _fields(choice.get("delta"))
+    if delta.get("content"):
+        state["content"].append(delta["content"])
+    if delta.get("refusal"):
+        state["refusal"].append(delta["refusal"])
+    for call in delta.get("tool_calls") or ():
+        _add_call(state["calls"], _fields(call))
+
+
+def _add_call(calls: dict[int, dict[str, Any]], call: Mapping[str, Any]) -> None:
+    index = call.get("index") or 0
     state = calls.setdefault(index, {"id": None, "name": [], "arguments": []})
-    state["id"] = get(call, "id") or state["id"]
+    state["id"] = call.get("id") or state["id"]
+    function = _fields(call.get("function"))
     for field in ("name", "arguments"):
-        piece = get(call, "function", field)
-        if piece:
-            state[field].append(piece)
+        if function.get(field):
+            state[field].append(function[field])
 
 
 def _choice(state: dict[str, Any]) -> dict[str, Any]:
@@ -78,7 +92,11 @@ def _choice(state: dict[str, Any]) -> dict[str, Any]:
         message["refusal"] = "".join(state["refusal"])
     if state["calls"]:
         message["tool_calls"] = [_call(state["calls"][index]) for index in sorted(state["calls"])]
-    return {"index": state["index"], "finish_reason": state["finish_reason"], "message": message}
+    return {
+        "index": state["index"],
+        "finish_reason": state.get("finish_reason"),
+        "message": message,
+    }
 
 
 def _call(state: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from openai import AzureOpenAI, OpenAI
-from openai.types.chat import ChatCompletion
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.responses import Response
 
 from llmspell_instrumentation.openai import chat_content, client, responses_content
@@ -346,3 +346,47 @@ def test_the_provider_is_known_by_the_client() -> None:
         assert client.peer(call)["gen_ai.provider.name"] == "azure.ai.openai"
         made.base_url = "https://elsewhere.example.org"
         assert client.peer(call)["server.address"] == "elsewhere.example.org"
+
+
+def test_a_stream_folds_to_the_completion_it_amounts_to() -> None:
+    """Pieces of several choices and tool calls, in any order, add up; JSON and objects alike."""
+    whole = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m-1"}
+
+    def chunk(index: int, reason: str | None = None, **delta: Any) -> dict[str, Any]:
+        return {**whole, "choices": [{"index": index, "delta": delta, "finish_reason": reason}]}
+
+    def piece(index: int, **call: Any) -> dict[str, Any]:
+        return chunk(0, tool_calls=[{"index": index, **call}])
+
+    usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
+    chunks: list[dict[str, Any]] = [
+        chunk(0, role="assistant", content="Let "),
+        chunk(1, refusal="No"),
+        piece(0, id="c0", type="function", function={"name": "find", "arguments": '{"a"'}),
+        piece(1, id="c1", type="function", function={"name": "look", "arguments": "{}"}),
+        piece(0, function={"arguments": ": 1}"}),
+        chunk(0, content="me see."),
+        chunk(1, "stop", refusal="."),
+        chunk(0, "tool_calls"),
+        {**whole, "choices": [], "usage": usage},
+    ]
+    for parsed in (False, True):
+        fold = ChatCodec().stream_fold(ask(stream=True))
+        for one in chunks:
+            fold.add(ChatCompletionChunk.model_validate(one) if parsed else one)
+        result = fold.result()
+        first, second = result["choices"]
+        assert first["message"]["content"] == "Let me see."
+        assert [call["function"] for call in first["message"]["tool_calls"]] == [
+            {"name": "find", "arguments": '{"a": 1}'},
+            {"name": "look", "arguments": "{}"},
+        ]
+        assert second["message"]["refusal"] == "No."
+        assert ChatCodec().response(ask(), result) == {
+            "gen_ai.response.id": "c1",
+            "gen_ai.response.model": "m-1",
+            "gen_ai.response.finish_reasons": ["tool_call", "stop"],
+            "gen_ai.usage.input_tokens": 1,
+            "gen_ai.usage.output_tokens": 2,
+        }
+    assert ChatCodec().stream_fold(ask(stream=True)).result()["choices"] == []
