@@ -17,12 +17,14 @@ MAX_HOOK_RESULTS: Final = 16
 def failure(data: Mapping[str, Any]) -> str | None:
     """The `error.type` of the operation in *data*; None if it did not fail.
 
-    A cancelled operation failed. A stream that its consumer closed or let go of did not.
+    A cancelled operation failed, and one whose response says so. A stream that its consumer
+    closed or let go of did not.
     """
     error = data.get("error")
     outcome = data.get("outcome")
     if outcome not in _FAILED and (error is None or outcome is not None):
-        return None
+        # A response may say that it failed where nothing is raised.
+        return (data.get("attributes") or {}).get(semconv.ERROR_TYPE)
     named = error.get("type") if isinstance(error, Mapping) else None
     if named:
         return str(named)

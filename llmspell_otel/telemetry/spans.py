@@ -290,7 +290,8 @@ class SpanBridge:
         if len(fresh) > (room := MAX_ATTRIBUTES - len(started)):
             fresh = dict(list(fresh.items())[: max(0, room)])
         opened.span.set_attributes(clean(fresh))
-        if semconv.ERROR_TYPE in closing:
+        # Some failures are told of by a response, and raised to nobody.
+        if semconv.ERROR_TYPE in fresh:
             opened.span.set_status(
                 StatusCode.ERROR, error_message(data) if self.capture.on else None
             )
