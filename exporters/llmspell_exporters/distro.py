@@ -1,5 +1,6 @@
 """Our OpenTelemetry distribution: the SDK set up as the standard variables say."""
 
+import inspect
 import logging
 import os
 from collections.abc import Generator
@@ -7,7 +8,10 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from opentelemetry.instrumentation.distro import BaseDistro  # type: ignore[attr-defined]
-from opentelemetry.sdk._configuration import _OTelSDKConfigurator
+from opentelemetry.sdk._configuration import _initialize_components, _OTelSDKConfigurator
+
+from llmspell_exporters import sigterm
+from llmspell_exporters.processors import log_processor, span_processor
 
 DEFAULTS: Final = {
     "OTEL_TRACES_EXPORTER": "otlp",
@@ -23,6 +27,7 @@ _OURS: Final = {
     "otlp": "llmspell_otlp",
     "otlp_proto_http": "llmspell_otlp_http",
     "otlp_proto_grpc": "llmspell_otlp_grpc",
+    "prometheus": "llmspell_prometheus",
 }
 _LOADER: Final = "opentelemetry.instrumentation.auto_instrumentation._load"
 
@@ -45,13 +50,27 @@ def _not_about_others(record: logging.LogRecord) -> bool:
 class Configurator(_OTelSDKConfigurator):
     """The SDK's own configurator; every ``OTEL_*`` variable means what it means there.
 
-    Where it says ``otlp``, our exporters do the sending: they keep exact books, and what the
-    receiver cannot take.
+    Where it says ``otlp`` or ``prometheus``, our exporters do the work: they keep exact books,
+    and what the receiver cannot take.
     """
 
     def _configure(self, **kwargs: Any) -> None:
+        if not os.environ.get("OTEL_CONFIG_FILE"):  # a file says it all, and takes no arguments
+            kwargs = _processors() | kwargs
         with _ledgered():
             super()._configure(**kwargs)  # type: ignore[no-untyped-call] # untyped upstream
+        if sigterm.wanted():
+            sigterm.install()
+
+
+def _processors() -> dict[str, Any]:
+    """Our batch processors, for an SDK that lets them be chosen."""
+    ours = {
+        "export_span_processor": span_processor,
+        "export_log_record_processor": log_processor,
+    }
+    known = inspect.signature(_initialize_components).parameters
+    return {name: processor for name, processor in ours.items() if name in known}
 
 
 @contextmanager

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from opentelemetry.trace import Span
 
+from llmspell_otel.guard import Guard
 from llmspell_otel.telemetry import semconv
-from llmspell_otel.telemetry.guard import Guard
 
 HOOK: Final = "OTEL_INSTRUMENTATION_GENAI_COMPLETION_HOOK"
 GROUP: Final = "opentelemetry_genai_completion_hook"

@@ -9,8 +9,8 @@ from opentelemetry import metrics
 from opentelemetry.context import Context
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 
+from llmspell_otel.guard import Guard
 from llmspell_otel.telemetry import names, semconv
-from llmspell_otel.telemetry.guard import Guard
 from llmspell_otel.telemetry.values import Primitive
 
 

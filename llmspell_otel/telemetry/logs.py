@@ -8,10 +8,10 @@ from opentelemetry import _logs
 from opentelemetry._logs import LoggerProvider, SeverityNumber
 from opentelemetry.context import Context
 
+from llmspell_otel.guard import Guard
 from llmspell_otel.telemetry import names, semconv
 from llmspell_otel.telemetry.capture import bounded
 from llmspell_otel.telemetry.endings import closing_attributes, decisions, failure
-from llmspell_otel.telemetry.guard import Guard
 from llmspell_otel.telemetry.values import clean
 
 _UNREMARKABLE: Final = frozenset({"continue", "skipped"})

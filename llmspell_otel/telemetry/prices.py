@@ -8,9 +8,9 @@ from decimal import Decimal
 from enum import Enum
 from typing import Any, Final, Protocol
 
+from llmspell_otel.guard import Guard
 from llmspell_otel.telemetry import semconv
 from llmspell_otel.telemetry.genai_prices import GenaiPrices
-from llmspell_otel.telemetry.guard import Guard
 from llmspell_otel.telemetry.price_table import parse_table
 from llmspell_otel.telemetry.rates import EXACT, Price, Rates, has_usage
 

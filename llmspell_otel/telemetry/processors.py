@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from llmspell_otel.telemetry.guard import Guard
+from llmspell_otel.guard import Guard
 
 
 class ShieldedProcessors:

@@ -21,11 +21,11 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
+from llmspell_otel.guard import Guard
 from llmspell_otel.telemetry import ids, names, processors, semconv
 from llmspell_otel.telemetry.capture import CaptureMode, bounded, capture_mode
 from llmspell_otel.telemetry.completion import completion_hook
 from llmspell_otel.telemetry.endings import closing_attributes, error_message
-from llmspell_otel.telemetry.guard import Guard
 from llmspell_otel.telemetry.shape import attributes_of, described
 from llmspell_otel.telemetry.values import MAX_ATTRIBUTES, clean
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from opentelemetry import context as context_api
 
-from llmspell_otel.telemetry.guard import Guard
+from llmspell_otel.guard import Guard
 from llmspell_otel.telemetry.spans import OperationEvent
 
 CAPACITY: Final = 8192
