@@ -19,6 +19,8 @@ _lock: Final = RLock()
 
 HOOKS_VARIABLE: Final = "LLMSPELL_OTEL_HOOKS"
 """Policy files to load, separated as in PATH."""
+JOURNAL_VARIABLE: Final = "LLMSPELL_OTEL_JOURNAL"
+"""The folder in which every event is kept; nothing is kept without it."""
 PRELOAD_VARIABLE: Final = "LLMSPELL_OTEL_PRELOAD_PRICES"
 """``true`` loads prices before the program starts, so that its first call is priced inline."""
 
@@ -75,6 +77,7 @@ def instrument(*adapters: str, hooks: str | Path | Iterable[str | Path] = ()) ->
     """
     with _lock:
         _plug_in_telemetry()
+        guard.contained("opening the journal", _keep_events)
         for path in _paths(hooks):
             load_hooks(path)
         woven = weaver().instrument(*adapters)
@@ -168,3 +171,15 @@ def _telemetry() -> Telemetry:
 
     breaker_listeners.append(breaker_changed)
     return telemetry
+
+
+_journals: Final[set[str]] = set()
+
+
+def _keep_events() -> None:
+    folder = os.environ.get(JOURNAL_VARIABLE)
+    if folder and folder not in _journals:
+        from llmspell_otel.events.journal import Journal
+
+        Journal(folder).attach(ports.bus)
+        _journals.add(folder)

@@ -20,8 +20,8 @@ from llmspell_otel.events.journal import Journal, Retention
 from llmspell_otel.events.payload import plain as bounded
 from llmspell_otel.events.store.index import NAME, Query
 from llmspell_otel.events.timeline.text import plain
+from llmspell_otel.runtime import JOURNAL_VARIABLE
 
-FOLDER_VARIABLE: Final = "LLMSPELL_OTEL_JOURNAL"
 _POLL = 0.3  # seconds between two looks while following
 _SHOWN = 160  # characters of data on a line
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -30,7 +30,7 @@ _CONDITION = re.compile(r"([\w.]+?)(!=|>=|<=|=|>|<)(.*)", re.DOTALL)
 folder_option = click.option(
     "--journal",
     "folder",
-    envvar=FOLDER_VARIABLE,
+    envvar=JOURNAL_VARIABLE,
     show_envvar=True,
     type=click.Path(file_okay=False, path_type=Path),
     default=Path(".llmspell/journal"),

@@ -8,7 +8,7 @@ from typing import Final
 import click
 
 from llmspell_otel.cli import endpoints
-from llmspell_otel.runtime import HOOKS_VARIABLE, PRELOAD_VARIABLE
+from llmspell_otel.runtime import HOOKS_VARIABLE, JOURNAL_VARIABLE, PRELOAD_VARIABLE
 
 _PRINTED: Final = {
     "OTEL_TRACES_EXPORTER": "llmspell_console",
@@ -31,12 +31,19 @@ _PRINTED: Final = {
     help="A file of hooks to load first; may be given several times.",
 )
 @click.option("--service-name", metavar="NAME", help="What telemetry calls the program.")
+@click.option(
+    "--journal",
+    type=click.Path(file_okay=False),
+    metavar="FOLDER",
+    help="Keep every event in this folder, for `events` and `timeline`.",
+)
 @click.option("-m", "module", is_flag=True, help="The program is a module, as with python -m.")
 @click.argument("program")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def command(
     policies: tuple[str, ...],
     service_name: str | None,
+    journal: str | None,
     module: bool,
     program: str,
     arguments: tuple[str, ...],
@@ -50,6 +57,8 @@ def command(
         raise click.UsageError(f"there is no file {program!r}; a module is run with -m")
     environment = dict(os.environ)
     environment |= _settings(policies, service_name, program)
+    if journal:
+        environment[JOURNAL_VARIABLE] = str(Path(journal).absolute())
     environment["PYTHONPATH"] = os.pathsep.join(_python_path(environment))
     line = [sys.executable, *(["-m"] if module else []), program, *arguments]
     os.execve(sys.executable, line, environment)  # noqa: S606 - the user's own program

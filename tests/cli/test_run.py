@@ -147,3 +147,19 @@ def test_opentelemetry_instrument_starts_us_too(program: Path) -> None:
     )
     assert ran.stdout == "sum: 3\n"
     assert "invoke_agent adder" in ran.stderr
+
+
+def test_a_journal_keeps_the_run_for_later(program: Path) -> None:
+    """Events are queried, and the run is shown as a waterfall, after the program has ended."""
+    assert run("--journal", "kept", "app.py", cwd=program).returncode == 0
+
+    def ask(*arguments: str) -> str:
+        line = [sys.executable, "-m", "llmspell_otel.cli", *arguments, "--journal", "kept"]
+        return subprocess.run(
+            line, cwd=program, capture_output=True, text=True, check=True, timeout=60
+        ).stdout
+
+    assert ask("events", "query", "tool:execution_complete").count("add") == 1
+    shown = ask("timeline", "last")
+    assert "adder" in shown
+    assert "add" in shown
