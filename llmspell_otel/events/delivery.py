@@ -16,6 +16,7 @@ from llmspell_otel.events.flow import GAP, RELIEVED, Flow, Limits
 from llmspell_otel.events.subscription import Handler, Host, Order, Stats, Subscription
 
 BATCH = 64
+_QUIET = 60.0  # seconds in which a subscription that loses events does not say so again
 _POLL = 0.002  # seconds between looks at a queue that has to run empty
 
 _logger = logging.getLogger("llmspell_otel.events")
@@ -27,6 +28,7 @@ class QueuedSubscription(Subscription):
     def __init__(self, host: Host, patterns: tuple[str, ...], order: Order, limits: Limits) -> None:
         super().__init__(host, patterns, order)
         self._losing = False
+        self._quiet_until = 0.0
         self.flow = Flow(limits, self.wake, self._tell)
         self.deliver = self.flow.offer
         self._batch = min(BATCH, limits.capacity)
@@ -84,11 +86,11 @@ class QueuedSubscription(Subscription):
             self._host.publish(make(event_type, {"subscription": self.name, **data}))
 
     def _log(self, event_type: str, data: dict[str, Any]) -> None:
-        """One line when losing begins, one when the pressure is off."""
+        """One line when losing begins, one when the pressure is off; at most a pair a minute."""
         if self.flow.closed:
             return
-        if event_type == GAP and not self._losing:
-            self._losing = True
+        if event_type == GAP and not self._losing and monotonic() >= self._quiet_until:
+            self._losing, self._quiet_until = True, monotonic() + _QUIET
             text = "subscription %r loses events (%d so far): its consumer is too slow"
             _logger.warning(text, self.name, data["lost"])
         elif event_type == RELIEVED and self._losing:

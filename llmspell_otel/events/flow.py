@@ -112,6 +112,7 @@ class Flow:
         self._size = 0
         self._idle = True
         self._pressed = False
+        self._mortal = False
         self._gap = _Gap()
         self.closed = self.abandoned = False
         self.consumer: object = None  # the thread that must not wait for itself
@@ -133,7 +134,7 @@ class Flow:
                 lane = self._lanes.get(event.priority)
                 if lane is None:
                     lane = self._lanes[event.priority] = deque()
-                lane.append(event if event.ttl is None else _mortal(event))
+                lane.append(event if event.ttl is None else self._with_end(event))
                 self._size += 1
                 wake, self._idle = self._idle, False
                 crossed = self._size >= self._high and not self._pressed
@@ -244,6 +245,14 @@ class Flow:
         self._gap.add(event.sequence)
 
     def _pop(self, limit: int) -> list[UniversalEvent]:
+        if len(self._lanes) == 1 and not self._mortal:
+            popleft: Callable[[], Any] = self._lanes[0].popleft
+            events = [popleft() for _ in range(min(limit, self._size))]
+            self._size -= len(events)
+            return events
+        return self._pop_alive(limit)
+
+    def _pop_alive(self, limit: int) -> list[UniversalEvent]:
         batch: list[UniversalEvent] = []
         while self._size and len(batch) < limit:
             lane = self._urgent()
@@ -255,6 +264,7 @@ class Flow:
                     self._lost(entry)
                     continue
             batch.append(entry)
+        self._mortal = self._mortal and self._size > 0
         return batch
 
     def _urgent(self) -> deque[_Entry]:
@@ -265,9 +275,9 @@ class Flow:
             del self._lanes[priority]
         return self._lanes[min(each for each, lane in self._lanes.items() if lane)]
 
+    def _with_end(self, event: UniversalEvent) -> _Mortal:
+        self._mortal = True
+        return _Mortal(event, monotonic() + (event.ttl or 0.0))
+
     def _level(self) -> dict[str, Any]:
         return {"queued": self._size, "capacity": self.limits.capacity}
-
-
-def _mortal(event: UniversalEvent) -> _Mortal:
-    return _Mortal(event, monotonic() + (event.ttl or 0.0))

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from llmspell_otel.events.store import log
 
 SEGMENT_BYTES = 16 * 1_048_576
 RETRY = 0.5  # seconds between two attempts while the disk takes nothing
-_BLOCK_BYTES = 4 * 1_048_576
+_BLOCK_BYTES = 1_048_576
 
 _logger = logging.getLogger("llmspell_otel.events")
 
@@ -42,7 +43,9 @@ class LogWriter:
         self._lock = threading.Lock()
         self._done = threading.Condition(self._lock)
         self._bell, self._urgent = threading.Event(), threading.Event()
-        self._lines: list[bytes] = []
+        self._blocks: deque[tuple[list[bytes], int]] = deque()
+        self._open: list[bytes] = []
+        self._open_bytes = 0
         self._bytes = 0
         self._accepted: int = 0
         self._queued: int = 0
@@ -62,9 +65,12 @@ class LogWriter:
             if self._bytes + len(line) > self._limit or self._closed:
                 self._dropped += 1
                 return False
-            self._lines.append(line)
+            self._open.append(line)
             self._bytes += len(line)
             self._queued += 1
+            self._open_bytes += len(line)
+            if self._open_bytes >= _BLOCK_BYTES:
+                self._close_block()
             idle, self._idle = self._idle, False
         if idle:
             self._wake()
@@ -87,9 +93,10 @@ class LogWriter:
         done = self.flush(timeout)
         with self._lock:
             self._closed = True
-            lost = len(self._lines)
-            self._lines.clear()
-            self._bytes, self._dropped = 0, self._dropped + lost
+            lost = self._accepted - self._committed - self._dropped
+            self._dropped += lost
+            self._blocks.clear()
+            self._open, self._bytes = [], 0
         if not done:
             _logger.error("journal %s: closed with %d events lost", self._folder, lost)
         self._urgent.set()
@@ -126,29 +133,36 @@ class LogWriter:
             self._bell.clear()
             self._urgent.wait(self._interval)
             self._urgent.clear()
-            while lines := self._taken():
-                if not self._commit(lines):
+            while block := self._first():
+                if not self._commit(*block):
                     break
 
-    def _taken(self) -> list[bytes]:
-        with self._lock:
-            if not self._lines:
-                self._idle = True
-            return self._lines
+    def _close_block(self) -> None:
+        self._blocks.append((self._open, self._open_bytes))
+        self._open, self._open_bytes = [], 0
 
-    def _commit(self, waiting: list[bytes]) -> bool:
-        """Write a block of what is *waiting*; tell whether to go on at once."""
-        lines = _block(waiting)
+    def _first(self) -> tuple[list[bytes], int] | None:
+        """The oldest block that waits; it stays until it is committed."""
+        with self._lock:
+            if not self._blocks and self._open:
+                self._close_block()
+            if not self._blocks:
+                self._idle = True
+                return None
+            return self._blocks[0]
+
+    def _commit(self, lines: list[bytes], size: int) -> bool:
+        """Write a block; tell whether to go on at once."""
         try:
             self._write(lines)
         except OSError as error:
             self._failed(error)
             return False
         with self._done:
-            # Only this thread takes from the front; publishers append at the back.
-            del self._lines[: len(lines)]
-            self._bytes -= sum(map(len, lines))
-            self._committed += len(lines)
+            if self._blocks:  # else `close` has given it up meanwhile
+                self._blocks.popleft()
+                self._bytes -= size
+                self._committed += len(lines)
             recovered, self._losing = self._losing, False
             self._done.notify_all()
         if recovered:
@@ -200,13 +214,3 @@ class LogWriter:
 
 def _nothing() -> None:
     """Stand in until somebody follows the log."""
-
-
-def _block(lines: list[bytes]) -> list[bytes]:
-    """As many of the first *lines* as make a block."""
-    size = 0
-    for count, line in enumerate(lines):
-        size += len(line)
-        if size >= _BLOCK_BYTES:
-            return lines[: count + 1]
-    return lines[:]
