@@ -24,8 +24,10 @@ def test_a_slow_subscriber_holds_no_more_than_its_queue() -> None:
     def count(event: UniversalEvent) -> None:
         counted[0] += 1
 
-    slow = bus.subscribe("*", lambda event: time.sleep(0.001), delivery="queued", capacity=1_000)
-    bus.subscribe("*", count)
+    slow = bus.subscribe(
+        "tool:*", lambda event: time.sleep(0.001), delivery="queued", capacity=1_000
+    )
+    bus.subscribe("tool:*", count)
     total, marks = 500_000, []
     for number in range(total):
         bus.publish(make("tool:done", {"number": number, "text": "x" * 100}))
@@ -55,9 +57,9 @@ def test_names_without_end_leave_nothing_behind() -> None:
 
 
 def test_coming_and_going_leaves_nothing_behind() -> None:
-    """Fifty thousand subscriptions made and ended: the trie is as empty as at first."""
+    """Five thousand subscriptions made and ended: the trie is as empty as at first."""
     bus = EventBus()
-    for number in range(50_000):
+    for number in range(5_000):
         bus.subscribe([f"a{number}.**.b", "x[0-9]*.{y,z}"], lambda event: None).unsubscribe()
     assert bus._root.bare
     assert not bus._branches
