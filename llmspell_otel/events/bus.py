@@ -44,6 +44,7 @@ class EventBus:
         self._branches: dict[Subscription, tuple[Branch, ...]] = {}
         self._routes: Routes[Deliver] = Routes(self._find)
         self.journal: Journal | None = None
+        self._listeners: tuple[Callable[[], None], ...] = ()
         _buses.add(self)
 
     def wants(self, event_type: str) -> bool:
@@ -102,7 +103,17 @@ class EventBus:
                 self._root.insert(row, subscription)
             # A publisher that walked the old trie writes its answer into the old cache.
             self._routes = Routes(self._find)
+        self._tell()
         return subscription
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Call *listener* whenever what the bus `wants` may have changed."""
+        with self._lock:
+            self._listeners = (*self._listeners, listener)
+
+    def _tell(self) -> None:
+        for listener in self._listeners:
+            listener()
 
     def mailbox(self, patterns: str | Iterable[str], **options: Unpack[Options]) -> Mailbox:
         """Keep the events that match *patterns* until they are received.
@@ -131,6 +142,7 @@ class EventBus:
             for row in rows or ():
                 self._root.remove(row, subscription)
             self._routes = Routes(self._find)
+        self._tell()
         if rows is None:
             return False
         subscription.ended()

@@ -12,11 +12,18 @@ from llmspell_otel.operations.call import Call, Codec, Kind, Shape
 from llmspell_otel.operations.drivers import invoke
 from llmspell_otel.operations.living import living
 from llmspell_otel.operations.operation import Aspect
+from llmspell_otel.operations.points import MOMENTS
+from llmspell_otel.operations.signatures import with_signature_of
 from llmspell_otel.operations.targets import placed, register_target
 from llmspell_otel.telemetry import semconv
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 OnCancel = Literal["raise", "reply"]
+
+
+_NO = inspect.Parameter.empty
+_EITHER = inspect.Parameter.POSITIONAL_OR_KEYWORD
+_PLAIN = (_EITHER, inspect.Parameter.KEYWORD_ONLY)
 
 
 class FunctionCodec(Codec):
@@ -34,6 +41,11 @@ class FunctionCodec(Codec):
         self._bound_first = (
             parameters[0].name if parameters and parameters[0].name in ("self", "cls") else None
         )
+        plain = all(each.kind in _PLAIN for each in parameters)
+        self._names = [each.name for each in parameters if plain and each.kind is _EITHER]
+        self._defaults = {each.name: each.default for each in parameters if each.default is not _NO}
+        self._all = {each.name for each in parameters} if plain else {None}
+        self._told = {each.name for each in parameters} - {self._bound_first}
 
     @property
     def needs_object(self) -> bool:
@@ -47,11 +59,24 @@ class FunctionCodec(Codec):
 
     def input(self, call: Call) -> dict[str, Any]:
         """The arguments by name, defaults included; a method's own object left out."""
+        given = self._plainly_bound(call)
+        if given is not None:
+            return given
         bound = self._signature.bind(*call.args, **call.kwargs)
         bound.apply_defaults()
         given = dict(bound.arguments)
         given.pop(self._bound_first or "", None)
         return given
+
+    def _plainly_bound(self, call: Call) -> dict[str, Any] | None:
+        """The same, for the ordinary case: none of the parameters is of a special sort."""
+        names = self._names
+        if len(call.args) > len(names):
+            return None
+        given = {**self._defaults, **dict(zip(names, call.args, strict=False)), **call.kwargs}
+        if given.keys() != self._all:
+            return None
+        return {name: given[name] for name in self._signature.parameters if name in self._told}
 
     def with_input(self, call: Call, given: Mapping[str, Any]) -> Call:
         """The same call with *given* arguments.
@@ -140,19 +165,29 @@ def _observed(kind: Kind, function: _Function, name: str | None, on_cancel: OnCa
 
 
 def _plain(aspect: Aspect, function: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(function)
-    def observed(*args: Any, **kwargs: Any) -> Any:
+    moments = MOMENTS[aspect.kind]
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
         return invoke(aspect, Call(function, None, args, kwargs))
 
-    return observed
+    def observed(*args: Any, **kwargs: Any) -> Any:
+        return watched(*args, **kwargs) if moments.awake else function(*args, **kwargs)
+
+    made = with_signature_of(function, watched, moments) or observed
+    return functools.wraps(function)(made)
 
 
 def _coroutine(aspect: Aspect, function: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(function)
-    async def observed(*args: Any, **kwargs: Any) -> Any:
+    moments = MOMENTS[aspect.kind]
+
+    async def watched(*args: Any, **kwargs: Any) -> Any:
         return await invoke(aspect, Call(function, None, args, kwargs))
 
-    return observed
+    async def observed(*args: Any, **kwargs: Any) -> Any:
+        return await (watched(*args, **kwargs) if moments.awake else function(*args, **kwargs))
+
+    made = with_signature_of(function, watched, moments) or observed
+    return functools.wraps(function)(made)
 
 
 def _generator(aspect: Aspect, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -30,6 +30,8 @@ def invoke(aspect: Aspect, call: Call) -> Any:
     generator. Raises what the call raises, and `OperationCancelled` where a hook asked for it.
     """
     moments = MOMENTS[aspect.kind]
+    if not moments.awake:
+        return call.proceed()
     if moments.hooked() or ports.observing() or moments.wanted(ports.bus):
         return _DRIVERS[aspect.shape](aspect, call)
     return call.proceed()

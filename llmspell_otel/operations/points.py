@@ -1,15 +1,17 @@
 """Which hook points and which events belong to which kind of operation."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import Lock
 from typing import Final
 
 from llmspell_otel.events import EventBus
 from llmspell_otel.hooks.registry import Slot, registry
 from llmspell_otel.operations.call import Kind
+from llmspell_otel.operations.ports import ports
 from llmspell_otel.points import Moment
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Moments:
     """The moments of one kind of operation."""
 
@@ -20,6 +22,20 @@ class Moments:
     started: str
     complete: str
     failed: str
+    awake: bool = False
+    """Whether anybody may want to know of a call: the one test of a call nobody looks at."""
+    _lock: Lock = field(default_factory=Lock)
+
+    def __post_init__(self) -> None:
+        for slot in (self.before, self.after, self.error, self.chunk):
+            if slot is not None:
+                slot.listen(self.look)
+        ports.listen(self.look)
+
+    def look(self) -> None:
+        """See anew whether anybody wants to know."""
+        with self._lock:
+            self.awake = self.hooked() or ports.telemetry is not None or self.wanted(ports.bus)
 
     def hooked(self) -> bool:
         """Whether anybody is asked at any of them."""

@@ -1,6 +1,6 @@
 """Where operations reach out: to events, and through them to telemetry; set once at start-up."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any, Protocol
 
@@ -52,11 +52,42 @@ class Telemetry(Protocol):
 class Ports:
     """The engine's plugs; without telemetry nothing is in that one."""
 
-    __slots__ = ("bus", "telemetry")
+    __slots__ = ("_bus", "_listeners", "_telemetry")
 
     def __init__(self) -> None:
-        self.bus: EventBus = default_bus()
-        self.telemetry: Telemetry | None = None
+        self._listeners: tuple[Callable[[], None], ...] = ()
+        self._telemetry: Telemetry | None = None
+        self._bus = default_bus()
+        self._bus.listen(self._tell)
+
+    @property
+    def bus(self) -> EventBus:
+        """Where events go."""
+        return self._bus
+
+    @bus.setter
+    def bus(self, bus: EventBus) -> None:
+        self._bus = bus
+        bus.listen(self._tell)
+        self._tell()
+
+    @property
+    def telemetry(self) -> Telemetry | None:
+        """What makes telemetry of events, if anything does."""
+        return self._telemetry
+
+    @telemetry.setter
+    def telemetry(self, telemetry: Telemetry | None) -> None:
+        self._telemetry = telemetry
+        self._tell()
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Call *listener* whenever somebody else may want to know of operations."""
+        self._listeners = (*self._listeners, listener)
+
+    def _tell(self) -> None:
+        for listener in self._listeners:
+            listener()
 
     def observing(self) -> bool:
         """Whether telemetry makes something of operations."""

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from llmspell_otel.errors import OperationCancelled
+from llmspell_otel.events import Event
 from llmspell_otel.hooks import Cancel, Hook, Modified, Redirect, Replace
 from llmspell_otel.operations import agent, shape_of, stage, tool, workflow
 from llmspell_otel.operations.call import Shape
@@ -310,3 +311,59 @@ def test_outputs_and_inputs_are_let_go_with_the_call() -> None:
     del thing
     gc.collect()
     assert gone() is None
+
+
+def _positional(a: int, /, b: int = 2) -> Any:
+    return a, b
+
+
+def _named(*, a: int, b: Any = None) -> Any:
+    return a, b
+
+
+def _mixed(a: int, /, b: int, c: int = 3, *rest: int, d: int, e: int = 5, **more: int) -> Any:
+    return a, b, c, rest, d, e, more
+
+
+@pytest.mark.usefixtures("hooked")
+@pytest.mark.parametrize(
+    ("function", "args", "kwargs"),
+    [
+        (_positional, (1,), {}),
+        (_positional, (1, 3), {}),
+        (_named, (), {"a": 1}),
+        (_named, (), {"a": 1, "b": 2}),
+        (_mixed, (1, 2), {"d": 4}),
+        (_mixed, (1, 2, 3, 4, 5), {"d": 4, "e": 6, "f": 7}),
+        (_mixed, (1,), {"b": 2, "d": 4}),
+    ],
+)
+def test_own_signatures_take_what_the_function_takes(
+    function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    """The generated wrapper passes every argument on as it came."""
+    decorated = tool("own")(function)
+    assert decorated(*args, **kwargs) == function(*args, **kwargs)
+    with pytest.raises(TypeError, match=function.__name__):
+        decorated()
+
+
+def test_nobody_is_looked_for_in_vain_when_somebody_comes_or_goes() -> None:
+    """Hooks and subscribers that come between two calls are seen by the next."""
+    heard: list[str] = []
+    assert Desk.static(1) == 2
+    hook = Hook.register("tool:before_execution", lambda context: Replace("hooked"))
+    assert Desk.static(1) == "hooked"
+    hook.unregister()
+    assert Desk.static(1) == 2
+    for name in ("started", "complete", "error"):
+        listener = Event.subscribe(
+            f"tool:execution_{name}", lambda event: heard.append(event.event_type)
+        )
+        with pytest.raises(TypeError):
+            Desk.static(None)  # type: ignore[arg-type]
+        Desk.static(1)
+        listener.unsubscribe()
+    assert heard == [
+        f"tool:execution_{word}" for word in ("started", "started", "complete", "error")
+    ]
