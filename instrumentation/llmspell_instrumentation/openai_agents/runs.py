@@ -10,7 +10,7 @@ from llmspell_instrumentation.arguments import named, renamed
 from llmspell_instrumentation.openai import client, responses_content
 from llmspell_instrumentation.openai.native import as_text, identity
 from llmspell_instrumentation.openai.responses import finish_reasons, response_usage
-from llmspell_instrumentation.openai_agents import streamed as streaming
+from llmspell_instrumentation.openai_agents.streamed import say, snapshot
 from llmspell_instrumentation.reading import get, present, text
 from llmspell_otel.operations.call import Call, Codec
 from llmspell_otel.telemetry import semconv
@@ -146,9 +146,9 @@ class StreamedRunCodec(RunCodec):
         if isinstance(value, RunResult):
             value = value.final_output
         if result.final_output != value:
-            streaming.say(result, message(self.agent(call), value))
+            say(result, message(self.agent(call), value))
         result.final_output = value
-        return streaming.snapshot(result)
+        return snapshot(result)
 
     def redirect(self, call: Call, target: str) -> Call:
         """The same run with another agent; a resumed run goes on with its own."""
