@@ -3,28 +3,15 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
 from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
-from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
-from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk.metrics.export import MetricsData
-from opentelemetry.sdk.trace import ReadableSpan
 
+from llmspell_exporters.fast_encoding import logs_request, spans_request
 from llmspell_exporters.ledger import Book
 
+__all__ = ["count_points", "encoded", "logs_request", "metrics_request", "spans_request"]
+
 R = TypeVar("R")
-
-
-def spans_request(spans: Sequence[ReadableSpan]) -> bytes:
-    """Encode an `ExportTraceServiceRequest`."""
-    request: bytes = encode_spans(spans).SerializeToString()
-    return request
-
-
-def logs_request(records: Sequence[ReadableLogRecord]) -> bytes:
-    """Encode an `ExportLogsServiceRequest`."""
-    request: bytes = encode_logs(records).SerializeToString()
-    return request
 
 
 def metrics_request(metrics: MetricsData) -> bytes:

@@ -4,8 +4,9 @@ They take the place of the official exporters under any OpenTelemetry SDK:
 
     OTEL_TRACES_EXPORTER=llmspell_otlp OTEL_METRICS_EXPORTER=llmspell_otlp …
 
-Encoding is the official one. Sending is not: the official clients report a partial success and an
-unreadable answer as success, give a batch up after ten seconds, and may hold a process for thirty.
+The bytes are the official encoder's. The sending is ours: the official clients report a partial
+success and an unreadable answer as success, give a batch up after ten seconds, and may hold a
+process for thirty.
 """
 
 import math
