@@ -4,6 +4,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from threading import Lock
 from typing import Any, Final, TextIO
 
@@ -15,7 +16,9 @@ from llmspell_otel.telemetry import names, semconv
 
 LIMIT: Final = 10_000
 """Spans that are kept for the tree; further ones are counted."""
-_WIDTH: Final = 110
+_WIDTH: Final = 140
+_LEAST: Final = 0.000_001
+"""US dollars below which a cost is not spelt out."""
 
 
 class ConsoleTreeExporter(SpanExporter):
@@ -76,7 +79,7 @@ class _Totals:
         cost = attributes.get(names.COST_TOTAL)
         if isinstance(cost, float):
             self.cost += cost
-        else:
+        elif semconv.USAGE_INPUT_TOKENS in attributes:
             self.unpriced += 1
 
     def __str__(self) -> str:
@@ -85,7 +88,7 @@ class _Totals:
             for kind in ("agent", "workflow", "model call", "tool call")
             if (count := self.kinds.get(kind, 0))
         ]
-        parts += [f"{self.tokens_in:,} -> {self.tokens_out:,} tokens", f"${self.cost:.6f}"]
+        parts += [f"{self.tokens_in:,} -> {self.tokens_out:,} tokens", _dollars(self.cost)]
         if self.unpriced:
             parts.append(f"{self.unpriced} unpriced")
         if self.decisions:
@@ -105,8 +108,8 @@ def print_trees(spans: Iterable[ReadableSpan], out: TextIO, *, left_out: int = 0
         console.width = _WIDTH
     console.print()
     roots, below = _families(spans)
-    for root in roots:
-        console.print(_tree(root, below))
+    for service, own in groupby(sorted(roots, key=_service), key=_service):
+        console.print(_tree(service, own, below))
     totals = _Totals()
     for span in spans:
         totals.add(span)
@@ -131,24 +134,26 @@ def _families(spans: Sequence[ReadableSpan]) -> tuple[list[ReadableSpan], _Below
     return roots, below
 
 
-def _tree(root: ReadableSpan, below: _Below) -> Any:
+def _tree(service: str, roots: Iterable[ReadableSpan], below: _Below) -> Any:
     from rich.text import Text
     from rich.tree import Tree
 
-    service = str(root.resource.attributes.get("service.name", "program"))
-    trace_id = f"{root.context.trace_id:032x}" if root.context else ""
-    tree = Tree(Text.assemble((service, "bold"), (f"  trace {trace_id}", "dim")))
+    tree = Tree(Text(service, "bold"))
     # A stack, not recursion: a trace may be as deep as the program's own calls.
-    waiting = [(tree, root)]
+    waiting = [(tree, root) for root in reversed(list(roots))]
     while waiting:
         above, span = waiting.pop()
-        branch = above.add(_line(span))
+        branch = above.add(_line(span, is_root=above is tree))
         children = below.get(span.context.span_id, ()) if span.context else ()
         waiting.extend((branch, child) for child in reversed(children))
     return tree
 
 
-def _line(span: ReadableSpan) -> Any:
+def _service(span: ReadableSpan) -> str:
+    return str(span.resource.attributes.get("service.name", "program"))
+
+
+def _line(span: ReadableSpan, *, is_root: bool) -> Any:
     from rich.text import Text
 
     attributes = span.attributes or {}
@@ -157,13 +162,15 @@ def _line(span: ReadableSpan) -> Any:
     for text, style in _remarks(span, attributes):
         if text:
             line.append(f"  {text}", style=style)
+    if is_root and span.context:
+        line.append(f"  trace {span.context.trace_id:032x}", style="dim")
     return line
 
 
 def _remarks(span: ReadableSpan, attributes: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     yield _tokens(attributes), "cyan"
     cost = attributes.get(names.COST_TOTAL)
-    yield (f"${cost:.6f}" if isinstance(cost, float) else ""), "green"
+    yield (_dollars(cost) if isinstance(cost, float) else ""), "green"
     yield _seconds(span), "dim"
     retries = _whole(attributes, names.RETRY_COUNT)
     yield (f"{retries + 1} attempts" if retries else ""), "yellow"
@@ -185,6 +192,10 @@ def _tokens(attributes: Mapping[str, Any]) -> str:
     given = _whole(attributes, semconv.USAGE_INPUT_TOKENS)
     got = _whole(attributes, semconv.USAGE_OUTPUT_TOKENS)
     return f"{given:,}{cached} -> {got:,} tokens"
+
+
+def _dollars(cost: float) -> str:
+    return f"${cost:.6f}" if cost >= _LEAST or cost == 0 else f"<${_LEAST:.6f}"
 
 
 def _seconds(span: ReadableSpan) -> str:
