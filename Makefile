@@ -26,7 +26,7 @@ $(BIN)/uv:
 
 $(STAMP): pyproject.toml .ci/constraints.txt | $(BIN)/uv
 	@echo "installing llmspell-otel and its tools into $(VENV)"
-	@command -v redis-server >/dev/null || { apt-get update -qq; apt-get install -y -qq redis-server; }
+	@command -v redis-server >/dev/null && command -v nats-server >/dev/null || { apt-get update -qq; apt-get install -y -qq redis-server nats-server; }
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints .ci/constraints.txt --group dev --group deploy -e '$(EXTRAS)'
 	@touch $@
 
