@@ -74,6 +74,8 @@ class Parts:
 
     rows: Sequence[Row]
     close: Callable[[], None] = lambda: None
+    offers: Mapping[str, Callable[..., Any]] = field(default_factory=dict[str, Any])
+    """What other built-in hooks may ask of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -168,9 +168,7 @@ class Advice:
         if operation.to_store and not operation.partial:
             wanted, operation.to_store = operation.to_store, []
             chunks = operation.kept
-            yield Remember(
-                wanted, operation.output if chunks is None else StoredStream(tuple(chunks))
-            )
+            yield Remember(wanted, StoredStream(tuple(chunks)) if chunks else operation.output)
         return True
 
     def _cancel(self, result: Cancel) -> Flow[bool]:

@@ -122,6 +122,7 @@ class Operation:
         self.handed_over = False
         self.hops: int = self.parent.hops if self.parent is not None else 0
         self.kept: list[Any] | None = None
+        """A stream's chunks, where a hook wants them kept."""
         self.partial = False
         self.output: Any = MISSING
         self.refusal: str | None = None

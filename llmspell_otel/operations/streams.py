@@ -78,7 +78,8 @@ class HeldOperation:
             operation.chunks = Chunked(operation.began)
             codec = operation.aspect.codec
             self._fold = guard.contained("beginning a stream", codec.fold, operation.call)
-            operation.kept = [] if operation.to_store else None
+            if operation.to_store:
+                operation.kept = []
         operation.chunks.tick()
         if operation.kept is not None:
             operation.kept.append(chunk)

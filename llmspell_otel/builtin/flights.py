@@ -1,0 +1,95 @@
+"""Single flight: of many equal calls at the same time one is made, and the others wait for it."""
+
+import asyncio
+import threading
+import weakref
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as Late
+from typing import Any, Generic, TypeVar
+
+from llmspell_otel.builtin.state import in_event_loop
+from llmspell_otel.hooks.forks import watch_forks
+
+_Landed = TypeVar("_Landed")
+
+
+class Flight(Generic[_Landed]):
+    """A call under way that others wait for, in threads and in tasks."""
+
+    def __init__(self, key: str, operation: Any) -> None:
+        self.key = key
+        self.operation = weakref.ref(operation)
+        self.loop = asyncio.get_running_loop() if in_event_loop() else None
+        self.outcome: Future[_Landed | None] = Future()
+        # Running: a waiting task that is cancelled cannot cancel it for the others.
+        self.outcome.set_running_or_notify_cancel()
+
+    def wait(self, seconds: float) -> _Landed | None:
+        """What the call gave, blocking; None if it gave nothing in time."""
+        try:
+            return self.outcome.result(seconds)
+        except Late:
+            return None
+
+    async def wait_async(self, seconds: float) -> _Landed | None:
+        """The same, awaiting."""
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(self.outcome), seconds)
+        except TimeoutError:
+            return None
+
+
+class Flights(Generic[_Landed]):
+    """The calls under way, by key."""
+
+    def __init__(self) -> None:
+        self._flights: dict[str, Flight[_Landed]] = {}
+        self.after_fork()
+        watch_forks(self)
+
+    def after_fork(self) -> None:
+        """Take a new lock, and forget the calls of the parent's other threads."""
+        self._lock = threading.Lock()
+        self._flights.clear()
+
+    def join(self, key: str, operation: Any) -> tuple[Flight[_Landed], bool]:
+        """The flight of *key*, and whether *operation* is the one that makes the call."""
+        with self._lock:
+            flight = self._flights.get(key)
+            if flight is not None:
+                return flight, False
+            flight = self._flights[key] = Flight(key, operation)
+        # A call that ends without a word, cancelled by another hook, must not keep others waiting.
+        weakref.finalize(operation, self.land, flight, None).atexit = False
+        return flight, True
+
+    def land(self, flight: Flight[_Landed], outcome: _Landed | None) -> None:
+        """End *flight*: those who wait for it get *outcome*; None sends them on their way."""
+        with self._lock:
+            if self._flights.get(flight.key) is flight:
+                del self._flights[flight.key]
+            if not flight.outcome.done():
+                flight.outcome.set_result(outcome)
+
+    def __len__(self) -> int:
+        return len(self._flights)
+
+
+def would_deadlock(flight: Flight[Any], operation: Any) -> bool:
+    """Whether *flight* cannot land while *operation* waits for it.
+
+    It is one of those around the operation, or lives in the event loop that waiting would block.
+    """
+    leader = flight.operation()
+    above = operation
+    while above is not None:
+        if above is leader:
+            return True
+        above = getattr(above, "parent", None)
+    blocks = "async" not in str(operation.aspect.shape)
+    return (
+        blocks
+        and flight.loop is not None
+        and in_event_loop()
+        and (asyncio.get_running_loop() is flight.loop)
+    )
