@@ -15,6 +15,7 @@
     * SettingsError          a setting is wrong
     * AgentStateError        an agent's state does not allow a transition
         * TransitionTimeoutError
+    * TimeLimitError         a tool, stage or workflow took longer than its time limit
 """
 
 from typing import Any
@@ -180,3 +181,16 @@ class AgentStateError(LlmspellError):
 
 class TransitionTimeoutError(AgentStateError, TimeoutError):
     """A transition took longer than its time limit, and was undone."""
+
+
+class TimeLimitError(LlmspellError, TimeoutError):
+    """A tool, stage or workflow took longer than its time limit."""
+
+    def __init__(self, kind: str, name: str, seconds: float) -> None:
+        super().__init__(f"{kind} {name!r} took longer than its time limit of {seconds:g} s")
+        self.kind = kind
+        self.name = name
+        self.seconds = seconds
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.kind, self.name, self.seconds)

@@ -81,7 +81,7 @@ def instrument(*adapters: str, hooks: str | Path | Iterable[str | Path] = ()) ->
         for path in _paths(hooks):
             load_hooks(path)
         woven = weaver().instrument(*adapters)
-    started()
+    started(__version__)
     return woven
 
 

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping
 from threading import Lock
 from typing import Any, Final
 
-from llmspell_otel import __version__
 from llmspell_otel.guard import guard
 from llmspell_otel.hooks.context import Component, Subject
 from llmspell_otel.hooks.driving import Flow
@@ -27,12 +26,12 @@ class _Life:
         self._lock = Lock()
         self._up = False
 
-    def start(self) -> None:
+    def start(self, version: str) -> None:
         with self._lock:
             first, self._up = not self._up, True
         if first:
             atexit.register(self.stop, "exit")
-            _tell(STARTUP, {"version": __version__})
+            _tell(STARTUP, {"version": version})
 
     def stop(self, reason: str) -> None:
         with self._lock:
@@ -48,12 +47,12 @@ class _Life:
 _life: Final = _Life()
 
 
-def started() -> None:
+def started(version: str) -> None:
     """Fire `SystemStartup`, once until `stopped`; the process's exit then fires `SystemShutdown`.
 
     `llmspell_otel.instrument` calls this after policies are loaded.
     """
-    _life.start()
+    _life.start(version)
 
 
 def stopped(reason: str = "uninstrumented") -> None:

@@ -24,7 +24,7 @@ _S = AgentState
 
 def watched() -> bool:
     """Whether anybody wants to know of lives."""
-    return watch.hooked or default_bus().wants(CHANGED)
+    return watch.on or default_bus().wants(CHANGED)
 
 
 class Life:
@@ -92,7 +92,7 @@ class Life:
                     guard.report(f"ending agent {self.name}", error)
 
     def _steps(self, state: AgentState, reason: str) -> Flow[None]:
-        machine = self._machine
+        machine = self.machine if state is _S.INITIALIZING else self._machine
         if machine is None or machine.state is state or state not in ALLOWED[machine.state]:
             return  # another execution has brought it there, or ended it
         try:
@@ -103,6 +103,21 @@ class Life:
             yield from machine.steps(move)
         except AgentStateError as error:  # its hooks took too long
             guard.report(f"following agent {self.name}", error)
+
+    @contextmanager
+    def initialization(self) -> Iterator[None]:
+        """Around what makes the agent: it is Ready afterwards, or in Error.
+
+        Raises:
+            OperationCancelled: a hook refused to let it be initialised.
+        """
+        drive(self._steps(_S.INITIALIZING, "constructed"))
+        try:
+            yield
+        except BaseException as error:
+            drive(self._steps(_S.ERROR, type(error).__name__))
+            raise
+        drive(self._steps(_S.READY, "constructed"))
 
     @contextmanager
     def execution(self) -> Iterator[None]:

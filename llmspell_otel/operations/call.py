@@ -154,6 +154,11 @@ class Codec:
         del call
         return None
 
+    def transition(self, call: Call) -> tuple[str, str] | None:
+        """From whom to whom a stage goes, where that is not from the stage before to this one."""
+        del call
+        return None
+
     def fold(self, call: Call) -> Fold:
         """A fresh fold for the stream of this *call*."""
         del call

@@ -3,6 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Literal, TypeVar, overload
 
 from opentelemetry.util.types import AttributeValue
@@ -15,6 +16,7 @@ from llmspell_otel.operations.operation import Aspect
 from llmspell_otel.operations.points import MOMENTS
 from llmspell_otel.operations.signatures import with_signature_of
 from llmspell_otel.operations.targets import placed, register_target
+from llmspell_otel.operations.traits import UNLIMITED, ResourceLimits, ToolTraits, set_traits
 from llmspell_otel.telemetry import semconv
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -269,7 +271,69 @@ class Decorator:
         return _observed(self._kind, function, name, on_cancel)
 
 
+class ToolDecorator(Decorator):
+    """``@tool``, which also says what a tool is and what it may use."""
+
+    @overload
+    def __call__(self, function: _Function, /) -> _Function: ...
+
+    @overload
+    def __call__(
+        self,
+        name: str | None = None,
+        /,
+        *,
+        on_cancel: OnCancel = "raise",
+        timeout: float | None = None,
+        limits: ResourceLimits | None = None,
+        category: str = "custom",
+        security_level: str = "safe",
+    ) -> Callable[[_Function], _Function]: ...
+
+    def __call__(  # noqa: PLR0913 - each option stands for itself
+        self,
+        given: Any = None,
+        /,
+        *,
+        on_cancel: OnCancel = "raise",
+        timeout: float | None = None,
+        limits: ResourceLimits | None = None,
+        category: str = "custom",
+        security_level: str = "safe",
+    ) -> Any:
+        """As the others.
+
+        Args:
+            given: The function, or the tool's name.
+            on_cancel: What a hook's `Cancel` does.
+            timeout: Seconds after which a call ends with `TimeLimitError`.
+            limits: What a call may use; none if not given.
+            category: One of `traits.CATEGORIES`, for hooks to go by.
+            security_level: ``safe``, ``restricted`` or ``privileged``, likewise.
+
+        Raises:
+            SettingsError: a limit, category or level is not usable.
+        """
+        allowed = limits or UNLIMITED
+        if timeout is not None:
+            allowed = replace(allowed, seconds=timeout)
+        traits = ToolTraits(category=category, security_level=security_level, limits=allowed)
+        options: dict[str, Any] = {"on_cancel": on_cancel, "traits": traits}
+        if given is None or isinstance(given, str):
+            return functools.partial(self._tool, name=given, **options)
+        return self._tool(given, name=None, **options)
+
+    def _tool(
+        self, function: Any, *, name: str | None, on_cancel: OnCancel, traits: ToolTraits
+    ) -> Any:
+        made = self._decorate(function, name=name, on_cancel=on_cancel)
+        if traits != ToolTraits():
+            inner = _innermost(getattr(function, "__func__", function))
+            set_traits(name or str(getattr(inner, "__name__", type(inner).__name__)), traits)
+        return made
+
+
 agent = Decorator(Kind.AGENT)
-tool = Decorator(Kind.TOOL)
+tool = ToolDecorator(Kind.TOOL)
 workflow = Decorator(Kind.WORKFLOW)
 stage = Decorator(Kind.STAGE)

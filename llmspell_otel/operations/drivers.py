@@ -5,9 +5,9 @@ from typing import Any, Final
 
 from llmspell_otel.guard import guard
 from llmspell_otel.hooks.driving import Flow, Parked, drive, drive_async
-from llmspell_otel.operations.advice import Advice
 from llmspell_otel.operations.call import Call, Codec, Held, Shape
 from llmspell_otel.operations.operation import Aspect, Operation, current, outcome_of
+from llmspell_otel.operations.phases import advice_for
 from llmspell_otel.operations.points import MOMENTS
 from llmspell_otel.operations.ports import ports
 from llmspell_otel.operations.scope import Scope
@@ -119,8 +119,9 @@ class _Proceed:
 
     def steps(self) -> Flow[Any]:
         """The whole way of the call, or just the call where nobody is asked."""
-        if self.operation.moments.hooked():
-            self.flow = Advice(self.operation, self).steps()
+        advice = advice_for(self.operation)
+        if advice is not None:
+            self.flow = advice(self.operation, self).steps()
             return self.flow
         return self._unadvised()
 

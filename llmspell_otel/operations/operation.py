@@ -74,6 +74,7 @@ class Operation:
         "correlation_id",
         "cost",
         "decisions",
+        "details",
         "ended",
         "error",
         "flags",
@@ -116,6 +117,7 @@ class Operation:
         self.chunks: Chunked | None = None
         self.cost: Decimal | None = None
         self.decisions: list[Decision] = []
+        self.details: dict[str, Any] | None = None
         self.ended = False
         self.error: BaseException | None = None
         self.forks: list[Any] = []
@@ -343,7 +345,11 @@ class Operation:
             point=self.moments.at(moment).point,
             component=Component(self.aspect.kind.value, self.name),
             data=data,
-            metadata={"operation": f"{self.span_id:016x}", "attempt": self.attempts},
+            metadata={
+                "operation": f"{self.span_id:016x}",
+                "attempt": self.attempts,
+                **(self.details or {}),
+            },
             operation=self,
             parent=self._contexts,
             decisions=self.decisions,

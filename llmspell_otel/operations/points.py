@@ -6,6 +6,7 @@ from typing import Final
 
 from llmspell_otel.events import EventBus
 from llmspell_otel.hooks.registry import Slot, registry
+from llmspell_otel.hooks.switch import Switch
 from llmspell_otel.operations.call import Kind
 from llmspell_otel.operations.ports import ports
 from llmspell_otel.points import Moment
@@ -22,14 +23,14 @@ class Moments:
     started: str
     complete: str
     failed: str
+    switch: Switch
+    """On while any of them is hooked, or a point of the kind's phases."""
     awake: bool = False
     """Whether anybody may want to know of a call: the one test of a call nobody looks at."""
     _lock: Lock = field(default_factory=Lock)
 
     def __post_init__(self) -> None:
-        for slot in (self.before, self.after, self.error, self.chunk):
-            if slot is not None:
-                slot.listen(self.look)
+        self.switch.follow(self.look)
         ports.listen(self.look)
 
     def look(self) -> None:
@@ -39,12 +40,7 @@ class Moments:
 
     def hooked(self) -> bool:
         """Whether anybody is asked at any of them."""
-        return bool(
-            self.before.hooks
-            or self.after.hooks
-            or self.error.hooks
-            or (self.chunk is not None and self.chunk.hooks)
-        )
+        return self.switch.on
 
     def wanted(self, bus: EventBus) -> bool:
         """Whether anybody listens to any of their events."""
@@ -59,8 +55,26 @@ class Moments:
         return self.after if moment is Moment.AFTER else self.error
 
 
+PHASES: Final = {
+    Kind.TOOL: (
+        "ToolValidation",
+        "custom:tool_parameter_validation",
+        "custom:tool_security_check",
+        "custom:tool_resource_allocated",
+        "custom:tool_timeout",
+        "custom:tool_resource_released",
+    ),
+    # A transition is told with the stage before it, which whatever is around the stages keeps.
+    Kind.STAGE: ("WorkflowStageTransition",),
+    Kind.WORKFLOW: ("WorkflowStageTransition",),
+    Kind.AGENT: ("WorkflowStageTransition",),
+}
+"""Further points on the way of a call, by its kind."""
+
+
 def _moments(kind: Kind, before: str, after: str, error: str, chunk: str = "") -> Moments:
     verb = "call" if kind is Kind.MODEL else "execution"
+    points = (before, after, error, *((chunk,) if chunk else ()), *PHASES.get(kind, ()))
     return Moments(
         registry.slot(before),
         registry.slot(after),
@@ -69,6 +83,7 @@ def _moments(kind: Kind, before: str, after: str, error: str, chunk: str = "") -
         f"{kind}:{verb}_started",
         f"{kind}:{verb}_complete",
         f"{kind}:{verb}_error",
+        Switch(registry.slot(point) for point in points),
     )
 
 

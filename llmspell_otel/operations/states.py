@@ -1,11 +1,11 @@
 """The nine states of an agent: which may follow which, and which hook points that fires."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 from llmspell_otel.hooks.registry import Slot, registry
+from llmspell_otel.hooks.switch import Switch
 
 
 class AgentState(StrEnum):
@@ -71,17 +71,6 @@ CHANGED: Final = "agent:state_changed"
 """The event of every transition."""
 
 
-@dataclass(slots=True)
-class Watch:
-    """Whether any point of a life is hooked, kept up to date by the slots themselves."""
-
-    hooked: bool = False
-
-    def look(self) -> None:
-        """Look anew."""
-        self.hooked = any(slot.hooks for slot in _of_life())
-
-
 def _of_life() -> Iterator[Slot]:
     """Every point of a life but those of executions, which operations fire."""
     yield from (READY, INITIALIZED, TERMINATED)
@@ -91,6 +80,5 @@ def _of_life() -> Iterator[Slot]:
     yield from ENTERED.values()
 
 
-watch: Final = Watch()
-for _slot in _of_life():
-    _slot.listen(watch.look)
+watch: Final = Switch(_of_life())
+"""Whether any point of a life is hooked."""

@@ -27,6 +27,11 @@ def target_named(kind: Kind, name: str) -> Callable[..., Any] | None:
     return _targets.get((kind, name))
 
 
+def targets_of(kind: Kind) -> dict[str, Callable[..., Any]]:
+    """Every function of that *kind* that was registered, by its name."""
+    return {name: function for (of, name), function in list(_targets.items()) if of is kind}
+
+
 def branch_of(kind: Kind, branch: Branch, given: Mapping[str, Any]) -> Callable[[], Any]:
     """What a fork's *branch* means, ready to be run.
 

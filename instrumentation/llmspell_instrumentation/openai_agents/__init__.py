@@ -1,6 +1,7 @@
 """The OpenAI Agents SDK: runs, turns, hand-offs, tools, and models of other makers."""
 
 from llmspell_instrumentation.joinpoint import Adapter, JoinPoint
+from llmspell_instrumentation.openai_agents.agents import constructed, listed
 from llmspell_instrumentation.openai_agents.failures import failing, noted
 from llmspell_instrumentation.openai_agents.handed import parted, turn
 from llmspell_instrumentation.openai_agents.models import ModelCodec
@@ -8,7 +9,7 @@ from llmspell_instrumentation.openai_agents.runs import RunCodec, StreamedRunCod
 from llmspell_instrumentation.openai_agents.stages import HandoffCodec, TurnCodec
 from llmspell_instrumentation.openai_agents.streamed import streamed
 from llmspell_instrumentation.openai_agents.tools import ToolCodec
-from llmspell_otel.operations.call import Kind, Shape
+from llmspell_otel.operations.call import Codec, Kind, Shape
 
 __all__ = ["ADAPTER"]
 
@@ -57,6 +58,18 @@ ADAPTER = Adapter(
             target=f"{_LOOP}.turn_resolution:execute_handoffs",
             kind=Kind.STAGE,
             codec=HandoffCodec(),
+        ),
+        JoinPoint(
+            target="agents.agent:Agent.__post_init__",
+            kind=Kind.AGENT,
+            codec=Codec(),
+            through=constructed,
+        ),
+        JoinPoint(
+            target="agents.agent:AgentBase.get_all_tools",
+            kind=Kind.TOOL,
+            codec=Codec(),
+            through=listed,
         ),
         JoinPoint(
             target=f"{_LOOP}.tool_execution:_invoke_function_tool_with_metadata",

@@ -68,6 +68,11 @@ class HandoffCodec(Codec):
         tool_call = asked.tool_call.model_copy(update={"arguments": said})
         return _with_handoff(call, replace(asked, tool_call=tool_call))
 
+    def transition(self, call: Call) -> tuple[str, str]:
+        """From one agent to the other."""
+        given = self.input(call)
+        return given["from"], given["to"]
+
     def request(self, call: Call) -> dict[str, AttributeValue]:
         """Who hands off."""
         return present({semconv.AGENT_NAME: text(get(call.kwargs, "public_agent", "name"))})

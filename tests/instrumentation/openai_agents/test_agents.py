@@ -1,0 +1,71 @@
+"""Agents of the Agents SDK: their initialisation, and the listing of their tools."""
+
+import asyncio
+import gc
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from agents import Agent, function_tool
+
+from llmspell_otel import Cancel, Modified, OperationCancelled
+from llmspell_otel.operations.agents import end_agents
+from llmspell_otel.testing import Reply
+from tests.instrumentation.watching import Watching
+
+Hooking = Callable[..., None]
+
+
+@function_tool
+def look() -> str:
+    """Look."""
+    return "seen"
+
+
+@function_tool
+def leave() -> str:
+    """Leave."""
+    return "gone"
+
+
+def test_construction_initialises(instrumented: Watching, hook: Hooking) -> None:
+    """One Before and one After for each agent, copies too; the end shuts those down that live."""
+    told: list[Any] = []
+    for point in ("BeforeAgentInit", "AfterAgentInit", "AfterAgentShutdown"):
+        hook(point, lambda context: told.append((context.point.name, context.component.name)))
+    desk = Agent(name="desk")
+    desk.clone(name="copy")
+    gc.collect()
+    end_agents("test")
+    assert told == [
+        ("BeforeAgentInit", "desk"),
+        ("AfterAgentInit", "desk"),
+        ("BeforeAgentInit", "copy"),
+        ("AfterAgentInit", "copy"),
+        ("AfterAgentShutdown", "desk"),
+    ]
+
+
+def test_what_construction_raises_passes_through(instrumented: Watching, hook: Hooking) -> None:
+    """The SDK's own error, and a hook's refusal."""
+    hook("AfterAgentInit", lambda _: None)
+    with pytest.raises(TypeError, match="name must be a string"):
+        Agent(name=5)  # type: ignore[arg-type] # that is the point
+    hook("BeforeAgentInit", lambda _: Cancel("no more agents"))
+    with pytest.raises(OperationCancelled, match="no more agents"):
+        Agent(name="desk")
+
+
+def test_listing_tools_asks_tells_and_hides(
+    instrumented: Watching, hook: Hooking, serve: Callable[..., Any]
+) -> None:
+    """The model is offered only what hooks leave."""
+    told: list[Any] = []
+    hook("BeforeToolDiscovery", lambda context: told.append(context.data))
+    hook("AfterToolDiscovery", lambda context: told.append(dict(context.data)))
+    hook("AfterToolDiscovery", lambda _: Modified({"tools": ["look"]}))
+    stage = serve(Reply.text("done"))
+    asyncio.run(stage.run(Agent(name="desk", tools=[look, leave]), "hello"))
+    assert told == [{"agent": "desk"}, {"agent": "desk", "tools": ["look", "leave"]}]
+    offered = [each["name"] for each in stage.requests[0].body["tools"]]
+    assert offered == ["look"]
