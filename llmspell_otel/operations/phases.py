@@ -17,6 +17,7 @@ from llmspell_otel.operations.advice import Advice
 from llmspell_otel.operations.call import Kind
 from llmspell_otel.operations.operation import Operation
 from llmspell_otel.operations.points import MOMENTS
+from llmspell_otel.operations.scope import Scope
 from llmspell_otel.operations.timing import limited
 from llmspell_otel.operations.traits import traits_of
 from llmspell_otel.operations.transitions import TRANSITION, Transitions
@@ -100,17 +101,19 @@ class Phases(Advice):
     def _phase(self, slot: Slot, phase: str, **data: Any) -> Flow[Result | None]:
         """Ask at one phase; what hooks modify of the input takes effect."""
         operation = self.operation
+        given = operation.input
         context = HookContext(
             slot.point,
             self._component,
-            {"input": operation.input, **data},
+            {"input": given, **data},
             self._details(phase),
             operation=operation,
             decisions=operation.decisions,
         )
-        result = yield from consult(slot, context)
+        with Scope(operation):
+            result = yield from consult(slot, context)
         if phase in _INPUT_COUNTS:
-            self._apply(context)
+            self._apply(context, given)
         return result if isinstance(result, (Cancel, Replace)) else None
 
     def _details(self, phase: str, *, success: bool | None = None) -> dict[str, Any]:
@@ -153,7 +156,8 @@ class Phases(Advice):
                 operation=self.operation,
                 decisions=self.operation.decisions,
             )
-            yield from consult(RELEASED, context)
+            with Scope(self.operation):
+                yield from consult(RELEASED, context)
         self._usage.leave()
 
     def _passed(self, passed: Passed) -> Flow[None]:

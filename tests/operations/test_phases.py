@@ -49,7 +49,7 @@ def no_traits_left() -> Iterator[None]:
         traits.set_traits(name, None)
 
 
-@tool(category="web", security_level="restricted")
+@tool("fetch_page", category="web", security_level="restricted")
 def fetch(url: str) -> str:
     """Fetch a page."""
     if url == "broken":
@@ -60,7 +60,7 @@ def fetch(url: str) -> str:
 def test_a_call_goes_through_its_phases_in_order(seen: Any) -> None:
     """Validation (two points), security, allocation, before, after, release."""
     seen.watch(*PHASES)
-    traits.set_traits("fetch", traits.ToolTraits(category="web", security_level="restricted"))
+    traits.set_traits("fetch_page", traits.ToolTraits(category="web", security_level="restricted"))
     assert fetch("here") == "page of here"
     assert seen.names == [*ENTRY, "AfterToolExecution", RELEASED]
     assert [context.metadata["execution_phase"] for context in seen] == [
@@ -295,14 +295,14 @@ def test_listing_tools_asks_and_tells(seen: Any, hook: Any) -> None:
     """Before with the agent, After with the names, and hooks may hide some."""
     seen.watch("BeforeToolDiscovery", "AfterToolDiscovery")
     names = [each.name for each in tools("researcher")]
-    assert "fetch" in names
+    assert "fetch_page" in names
     assert seen[0].data == {"agent": "researcher"}
     assert seen[1].data == {"agent": "researcher", "tools": names}
-    info = next(each for each in tools() if each.name == "fetch")
+    info = next(each for each in tools() if each.name == "fetch_page")
     assert info.description == "Fetch a page."
     assert info.parameters == ("url",)
-    handle = hook("tool:after_discovery", lambda _: Modified({"tools": ["fetch"]}))
-    assert [each.name for each in tools()] == ["fetch"]
+    handle = hook("tool:after_discovery", lambda _: Modified({"tools": ["fetch_page"]}))
+    assert [each.name for each in tools()] == ["fetch_page"]
     handle.unregister()
     hook("tool:before_discovery", lambda _: Cancel("none for you"))
     assert tools() == []
