@@ -5,8 +5,8 @@ from typing import Any, TypeVar, Unpack
 
 from llmspell_otel.errors import EventError
 from llmspell_otel.events.bus import EventBus
-from llmspell_otel.events.delivery import Mailbox, Stream
 from llmspell_otel.events.event import UniversalEvent, make
+from llmspell_otel.events.mailbox import Mailbox, Stream
 from llmspell_otel.events.subscribing import Options
 from llmspell_otel.events.subscription import Handler, Stats, Subscription
 

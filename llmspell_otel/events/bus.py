@@ -1,6 +1,5 @@
 """The bus: takes events and hands each to whoever asked for its type."""
 
-import asyncio
 import atexit
 import itertools
 import weakref
@@ -10,9 +9,9 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Unpack
 
 from llmspell_otel.errors import EventError, EventRejectedError
-from llmspell_otel.events.delivery import Mailbox, Stream
 from llmspell_otel.events.event import UniversalEvent, make
 from llmspell_otel.events.forks import around
+from llmspell_otel.events.mailbox import Mailbox, Stream
 from llmspell_otel.events.pattern import Branch
 from llmspell_otel.events.router import Node, Routes, branches
 from llmspell_otel.events.subscribing import Options, build
@@ -178,6 +177,8 @@ class EventBus:
 
     async def aclose(self, timeout: float = EXIT_TIMEOUT) -> None:  # noqa: ASYNC109 - one deadline for all
         """`close`, without blocking the loop that handlers may need."""
+        import asyncio  # dear, and loaded already where somebody awaits
+
         await asyncio.to_thread(self.close, timeout)
 
     def forked(self) -> None:

@@ -1,23 +1,17 @@
-"""Queued subscriptions: a thread, an event loop or a receiver takes the events from a queue."""
+"""Queued subscriptions: somebody takes the events from a queue; here, a thread."""
 
-import asyncio
-import contextlib
 import logging
 import threading
-import weakref
-from collections import deque
-from collections.abc import Awaitable, Callable
 from time import monotonic, sleep
-from typing import Any, Self
+from typing import Any
 
-from llmspell_otel.events.background import background_loop
 from llmspell_otel.events.event import UniversalEvent, make
 from llmspell_otel.events.flow import GAP, RELIEVED, Flow, Limits
 from llmspell_otel.events.subscription import Handler, Host, Order, Stats, Subscription
 
 BATCH = 64
 _QUIET = 60.0  # seconds in which a subscription that loses events does not say so again
-_POLL = 0.002  # seconds between looks at a queue that has to run empty
+POLL = 0.002  # seconds between looks at a queue that has to run empty
 
 _logger = logging.getLogger("llmspell_otel.events")
 
@@ -53,7 +47,7 @@ class QueuedSubscription(Subscription):
         while self.stats.queued:
             if not self.drains or monotonic() >= deadline:
                 return False
-            sleep(_POLL)
+            sleep(POLL)
         return True
 
     @property
@@ -61,10 +55,15 @@ class QueuedSubscription(Subscription):
         """Whether waiting here can help the queue run empty."""
         return True
 
+    @property
+    def handled(self) -> bool:
+        """Whether a handler takes the events."""
+        return True
+
     def close(self, timeout: float) -> None:
         """Take nothing more, hand out what waits for *timeout* seconds, drop the rest."""
         self.flow.close()
-        if not self.flush(timeout) and not isinstance(self, Mailbox):
+        if not self.flush(timeout) and self.handled:
             text = "subscription %r is closed with %d events undelivered"
             _logger.warning(text, self.name, self.stats.queued)
         self.flow.clear()
@@ -173,185 +172,3 @@ class ThreadSubscription(QueuedSubscription):
                 if failures.failing:
                     failures.recovered()
             flow.delivered += 1  # this thread alone counts deliveries
-
-
-class LoopSubscription(QueuedSubscription):
-    """Awaits an async handler on an event loop: the subscriber's own, or the background loop."""
-
-    def __init__(
-        self,
-        host: Host,
-        patterns: tuple[str, ...],
-        order: Order,
-        limits: Limits,
-        handler: Callable[[UniversalEvent], Awaitable[Any]],
-    ) -> None:
-        try:
-            self._loop = asyncio.get_running_loop()
-        except RuntimeError:
-            self._loop = background_loop()
-        self._task: asyncio.Task[None] | None = None
-        self.handler = handler
-        super().__init__(host, patterns, order, limits)
-
-    def wake(self) -> None:
-        """Ask the loop for a task, from any thread."""
-        try:
-            self._loop.call_soon_threadsafe(self._start)
-        except RuntimeError:
-            self._leave()
-
-    @property
-    def drains(self) -> bool:
-        """Whether the loop can go on while this thread waits."""
-        try:
-            here = asyncio.get_running_loop()
-        except RuntimeError:
-            here = None
-        return here is not self._loop and not self._loop.is_closed()
-
-    def forked(self) -> None:
-        """Go on with the child's own background loop."""
-        super().forked()
-        self._loop, self._task = background_loop(), None
-
-    def _leave(self) -> None:
-        if self._host.remove(self):
-            _logger.warning("subscription %r ends: its event loop is closed", self.name)
-
-    def _start(self) -> None:
-        self._task = self._loop.create_task(self._drain())
-
-    async def _drain(self) -> None:
-        while batch := self.flow.take(self._batch):
-            waiting = deque(batch)
-            try:
-                while waiting:
-                    await self._hand_over(waiting.popleft())
-            except asyncio.CancelledError:  # the loop is being torn down
-                self.flow.lose(list(waiting))
-                self._leave()
-                raise
-
-    async def _hand_over(self, event: UniversalEvent) -> None:
-        try:
-            await self.handler(event)
-        except asyncio.CancelledError as error:
-            if self._task is None or self._task.cancelling():
-                raise
-            self.failures.record(event, error)
-        except Exception as error:
-            self.failures.record(event, error)
-        else:
-            if self.failures.failing:
-                self.failures.recovered()
-        finally:
-            self.flow.settle(1)
-
-
-class Mailbox(QueuedSubscription):
-    """Keeps events until somebody receives them."""
-
-    def __init__(self, host: Host, patterns: tuple[str, ...], order: Order, limits: Limits) -> None:
-        self._mail = threading.Condition()
-        self._waiting: set[asyncio.Future[None]] = set()
-        super().__init__(host, patterns, order, limits)
-
-    def wake(self) -> None:
-        """Wake whoever waits for mail, in threads and in event loops."""
-        if self.flow.abandoned:
-            self._host.remove(self)
-        with self._mail:
-            self._mail.notify_all()
-            waiting, self._waiting = self._waiting, set()
-        for future in waiting:
-            _resolve(future)
-
-    @property
-    def drains(self) -> bool:
-        """Nobody hands out mail but its receiver."""
-        return False
-
-    def ended(self) -> None:
-        """Drop what waits, and let the receivers go."""
-        super().ended()
-        self.wake()
-
-    def forked(self) -> None:
-        """Forget the parent's receivers."""
-        super().forked()
-        self._mail, self._waiting = threading.Condition(), set()
-
-    def receive(self, timeout: float | None = None) -> UniversalEvent | None:
-        """The next event; None if none comes within *timeout* seconds, or the end has come."""
-        batch = self.receive_batch(1, timeout)
-        return batch[0] if batch else None
-
-    def receive_batch(self, limit: int, timeout: float | None = None) -> list[UniversalEvent]:
-        """Up to *limit* events: those that wait, else the first that come within *timeout*."""
-        deadline = None if timeout is None else monotonic() + timeout
-        while not (batch := self._taken(limit)):
-            left = None if deadline is None else deadline - monotonic()
-            if not self.active or (left is not None and left <= 0):
-                break
-            with self._mail:
-                # Mail that came since the look above has already rung: look again soon.
-                self._mail.wait(_POLL if self.stats.queued else left)
-        return batch
-
-    async def next(self) -> UniversalEvent | None:
-        """The next event; None when the subscription has ended."""
-        while not (batch := self._taken(1)):
-            if not self.active:
-                return None
-            future = asyncio.get_running_loop().create_future()
-            with self._mail:
-                self._waiting.add(future)
-            if self.stats.queued or not self.active:
-                self.wake()
-            await future
-        return batch[0]
-
-    def _taken(self, limit: int) -> list[UniversalEvent]:
-        batch = self.flow.take(limit)
-        self.flow.settle(len(batch))
-        return batch
-
-
-class Stream:
-    """Events as an asynchronous iterator: `async for event in Event.stream("agent.**")`.
-
-    It ends with `close()`, with its `with` block, or when nobody holds it any more.
-    """
-
-    def __init__(self, mailbox: Mailbox) -> None:
-        self.subscription = mailbox
-        weakref.finalize(self, mailbox.flow.abandon)
-
-    def close(self) -> None:
-        """End the stream; a waiting consumer leaves its loop."""
-        self.subscription.unsubscribe()
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> UniversalEvent:
-        event = await self.subscription.next()
-        if event is None:
-            raise StopAsyncIteration
-        return event
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.close()
-
-
-def _resolve(future: "asyncio.Future[None]") -> None:
-    def done() -> None:
-        if not future.done():
-            future.set_result(None)
-
-    with contextlib.suppress(RuntimeError):  # its loop is closed: nobody waits there any more
-        future.get_loop().call_soon_threadsafe(done)

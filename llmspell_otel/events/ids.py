@@ -8,8 +8,8 @@ from llmspell_otel.events.forks import in_child
 
 _MILLISECOND = 1_000_000
 
-# The last four digits count; the random ones before them are drawn anew with each block of counts.
-_DIGITS = tuple(f"{number:04x}" for number in range(1 << 16))
+# The last digits count; the random ones before them are drawn anew with each block of counts.
+_DIGITS = tuple(f"{number:03x}" for number in range(1 << 12))
 
 
 def _nothing() -> str:
@@ -26,7 +26,7 @@ def uuid7() -> str:
     """Make a UUIDv7 (RFC 9562, section 5.7) as 36 characters of lower-case text.
 
     Unique across threads, forks and machines, and ordered by the wall clock to the
-    millisecond. Fifty-eight bits are random; sixteen count, so that one identifier costs a string
+    millisecond. Sixty-two bits are random; twelve count, so that one identifier costs a string
     addition. When the clock jumps back, the time stands still until a block of counts is used up.
     """
     if time_ns() < _end:
@@ -57,8 +57,8 @@ def _first() -> str:
 def _draw() -> None:
     """Begin a block of counts with new random digits."""
     global _block
-    bits = _random.getrandbits(58)
-    digits = f"7{bits & 0xFFF:03x}-{0x8000 | (bits >> 12 & 0x3FFF):04x}-{bits >> 26:08x}"
+    bits = _random.getrandbits(62)
+    digits = f"7{bits & 0xFFF:03x}-{0x8000 | (bits >> 12 & 0x3FFF):04x}-{bits >> 26:09x}"
     _block = (digits, iter(_DIGITS))
 
 

@@ -3,8 +3,9 @@
 from typing import Literal, TypedDict, get_args
 
 from llmspell_otel.errors import EventError
-from llmspell_otel.events.delivery import LoopSubscription, Mailbox, ThreadSubscription
+from llmspell_otel.events.delivery import ThreadSubscription
 from llmspell_otel.events.flow import Limits, Overflow
+from llmspell_otel.events.mailbox import Mailbox
 from llmspell_otel.events.subscription import (
     Handler,
     Host,
@@ -84,6 +85,8 @@ def _kind(
     if handler is None:
         return Mailbox(host, patterns, order, limits)
     if is_async(handler):
+        from llmspell_otel.events.looped import LoopSubscription
+
         return LoopSubscription(host, patterns, order, limits, handler)
     if options.get("delivery") == "queued":
         return ThreadSubscription(host, patterns, order, limits, handler)

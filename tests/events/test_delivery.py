@@ -302,15 +302,15 @@ def run(code: str) -> "subprocess.CompletedProcess[str]":
 def test_the_end_of_the_process_drains_the_queues() -> None:
     """What waits at exit is still handled, in threads and in loops; nothing is said on stderr."""
     done = run("""
-        import time
+        import sys, time
         from llmspell_otel.events import Event
 
         def slow(event):
             time.sleep(0.002)
-            print("sync", event.data)
+            sys.stdout.write(f"sync {event.data}\\n")  # in one piece: print writes two
 
         async def later(event):
-            print("async", event.data)
+            sys.stdout.write(f"async {event.data}\\n")
 
         Event.subscribe("n", slow, delivery="queued")
         Event.subscribe("n", later)
