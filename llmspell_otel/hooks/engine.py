@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
+from types import CoroutineType
 from typing import Any, Final
 
 from llmspell_otel.guard import guard
@@ -28,7 +29,7 @@ from llmspell_otel.hooks.results import (
     result_of,
 )
 from llmspell_otel.hooks.store import MISSING
-from llmspell_otel.hooks.waiting import HookTimeoutError, bounded, engine_loop
+from llmspell_otel.hooks.waiting import HookTimeoutError, bounded, engine_loop, rest_of
 from llmspell_otel.points import Moment
 
 _logger = logging.getLogger("llmspell_otel.hooks")
@@ -43,7 +44,7 @@ depth_below: ContextVar[int] = ContextVar("llmspell_hook_depth", default=0)
 """How many firings the running code is inside of, but for the outermost."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Verdict:
     """A result that decided the moment, and the hook that gave it."""
 
@@ -51,7 +52,7 @@ class Verdict:
     result: Result
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Pending:
     """A firing that waits: for an answer of *hook*, or for what the cache holds."""
 
@@ -77,8 +78,15 @@ class Pending:
 
     async def perform_async(self) -> Any:
         """The same, awaiting."""
-        if self.awaitable is not None:
-            return await bounded(self.awaitable, self.hook.timeout or conditions.timeout)
+        awaitable = self.awaitable
+        if type(awaitable) is CoroutineType:
+            try:
+                waited = awaitable.send(None)
+            except StopIteration as done:
+                return done.value
+            return await rest_of(awaitable, waited, self.hook.timeout or conditions.timeout)
+        if awaitable is not None:
+            return await bounded(awaitable, self.hook.timeout or conditions.timeout)
         try:
             return await conditions.store.get_async(self.lookup.key) if self.lookup else MISSING
         except Exception as error:
@@ -204,7 +212,9 @@ def _overflown(slot: Slot) -> None:
 
 def _answered(hook: Registration, context: HookContext, answer: Any, rest: Rest) -> Outcome:
     """Take one hook's answer that is not None."""
-    if not isinstance(answer, Result) and inspect.isawaitable(answer):
+    if type(answer) is CoroutineType or (
+        not isinstance(answer, Result) and inspect.isawaitable(answer)
+    ):
         return Pending(hook, _after(hook, rest), awaitable=answer, started=_clock())
     try:
         result = answer if isinstance(answer, Result) else result_of(answer)

@@ -51,6 +51,11 @@ async def bounded(awaitable: Awaitable[Any], seconds: float | None) -> Any:
     return await _Rest(awaitable, waited, seconds)
 
 
+def rest_of(coroutine: Coroutine[Any, Any, Any], waited: Any, seconds: float) -> Awaitable[Any]:
+    """What remains of a *coroutine* that now waits for *waited*, under a time limit."""
+    return _Rest(coroutine, waited, seconds)
+
+
 async def _bounded_future(awaitable: Awaitable[Any], seconds: float) -> Any:
     limit = asyncio.timeout(seconds)
     try:
