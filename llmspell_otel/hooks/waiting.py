@@ -188,7 +188,6 @@ class EngineLoop:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
 
     def wait(self, awaitable: Awaitable[Any], seconds: float | None) -> Any:
         """Run *awaitable* there, in the caller's context, and block for its answer.
@@ -199,9 +198,12 @@ class EngineLoop:
             HookTimeoutError: it took longer than *seconds*.
             RuntimeError: the interpreter is shutting down, and no loop can be started.
         """
-        if threading.current_thread() is self._thread:
-            # Asked from the loop itself: waiting for it here would be for ever.
+        if getattr(_turned, "here", False):
+            # Asked from such a loop itself: waiting for it here would be for ever.
             return EngineLoop().wait_once(awaitable, seconds)
+        return self._wait(awaitable, seconds)
+
+    def _wait(self, awaitable: Awaitable[Any], seconds: float | None) -> Any:
         context = contextvars.copy_context()
         try:
             loop = self._running()
@@ -229,7 +231,7 @@ class EngineLoop:
             HookTimeoutError: as `wait`.
         """
         try:
-            return self.wait(awaitable, seconds)
+            return self._wait(awaitable, seconds)
         finally:
             if self._loop is not None:
                 self._loop.call_soon_threadsafe(self._loop.stop)
@@ -251,16 +253,20 @@ class EngineLoop:
                 except BaseException:
                     loop.close()
                     raise
-                self._loop, self._thread = loop, thread
+                self._loop = loop
             return self._loop
 
     def forget(self) -> None:
         """After a fork: the loop's thread stayed with the parent."""
         self._lock = threading.Lock()
-        self._loop = self._thread = None
+        self._loop = None
+
+
+_turned = threading.local()
 
 
 def _turning(loop: asyncio.AbstractEventLoop) -> None:
+    _turned.here = True
     try:
         loop.run_forever()
     finally:
