@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,13 @@ class Stack:
     prometheus: str
     loki: str
     otlp: int
+    ended: float
     ledger: dict[str, Any]
 
-    def query(self, expression: str) -> list[dict[str, Any]]:
-        """The instant result of a PromQL *expression*."""
-        answer = servers.get(f"{self.prometheus}/api/v1/query", query=expression)
+    def query(self, expression: str, at: float | None = None) -> list[dict[str, Any]]:
+        """The result of a PromQL *expression* at a time, else when the fleet had ended."""
+        moment = str(at or self.ended)
+        answer = servers.get(f"{self.prometheus}/api/v1/query", query=expression, time=moment)
         found: list[dict[str, Any]] = answer["data"]["result"]
         return found
 
@@ -103,14 +105,18 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             prometheus=base,
             loki=f"http://127.0.0.1:{asked}",
             otlp=beside["OTLP_HTTP"],
+            ended=time.time(),
             ledger=ledger,
         )
         calls = "sum(traces_span_metrics_calls_total)"
         assert servers.eventually(
-            lambda: (r := found.query(calls)) and float(r[0]["value"][1]) >= len(ledger["spans"])
+            lambda: (
+                (r := found.query(calls, time.time()))
+                and float(r[0]["value"][1]) >= len(ledger["spans"])
+            )
         ), host.tail()
         time.sleep(1.5)  # one more evaluation of the rules
-        yield found
+        yield replace(found, ended=time.time())
 
 
 @pytest.fixture(scope="session")
