@@ -1,7 +1,7 @@
 """Batches of the SDK's records as OTLP request bytes, with one bad record not spoiling the rest."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
 from opentelemetry.sdk.metrics.export import MetricsData
@@ -12,6 +12,8 @@ from llmspell_exporters.ledger import Book
 __all__ = ["count_points", "encoded", "logs_request", "metrics_request", "spans_request"]
 
 R = TypeVar("R")
+MOST: Final = 4 * 2**20 - 2**16
+"""Bytes of one request: collectors take no gRPC message above 4 MiB by default."""
 
 
 def metrics_request(metrics: MetricsData) -> bytes:
@@ -33,14 +35,24 @@ def count_points(metrics: MetricsData) -> int:
 def encoded(
     encode: Callable[[Sequence[R]], bytes], batch: Sequence[R], book: Book
 ) -> Iterator[tuple[bytes, int]]:
-    """Encode *batch*; records that cannot be encoded are lost alone, not with their batch."""
+    """Encode *batch*, in parts if it is larger than receivers take.
+
+    Records that cannot be encoded are lost alone, not with their batch.
+    """
     try:
-        yield encode(batch), len(batch)
+        body = encode(batch)
     except Exception as error:
         good = [record for record in batch if _encodable(encode, record)]
         book.lose(len(batch) - len(good), "encode_error", f"{type(error).__name__}: {error}")
         if good:
-            yield encode(good), len(good)
+            yield from encoded(encode, good, book)
+        return
+    if len(body) <= MOST or len(batch) == 1:
+        yield body, len(batch)
+        return
+    half = len(batch) // 2
+    yield from encoded(encode, batch[:half], book)
+    yield from encoded(encode, batch[half:], book)
 
 
 def _encodable(encode: Callable[[Sequence[Any]], bytes], record: object) -> bool:

@@ -4,6 +4,7 @@ The official client cannot be used for this: it throws the answer's body away, a
 begin anew with every byte received.
 """
 
+import base64
 import gzip
 import http.client
 import io
@@ -98,7 +99,7 @@ class HttpSender:
         if self._proxy and not self._secure:
             self._path = to.endpoint
         self._encode = _ENCODERS[to.compression]
-        self._headers = {"user-agent": "llmspell-otel", **to.headers}
+        self._headers = {"user-agent": "llmspell-otel", **_authorization(url), **to.headers}
         self._headers["content-type"] = "application/x-protobuf"
         if to.compression:
             self._headers["content-encoding"] = to.compression
@@ -190,6 +191,15 @@ class HttpSender:
             connection = http.client.HTTPConnection(host, port, timeout=timeout)
         connection.connect()
         return connection
+
+
+def _authorization(url: urllib.parse.SplitResult) -> dict[str, str]:
+    """What a URL like `https://user:password@host` says about its user."""
+    if url.username is None:
+        return {}
+    user, password = urllib.parse.unquote(url.username), urllib.parse.unquote(url.password or "")
+    credentials = base64.b64encode(f"{user}:{password}".encode()).decode()
+    return {"authorization": f"Basic {credentials}"}
 
 
 def _tls(to: Destination) -> ssl.SSLContext:
