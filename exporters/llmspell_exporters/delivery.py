@@ -28,6 +28,8 @@ _FIRST_WAIT: Final = 0.5  # seconds; doubled after every failure
 _LONGEST_WAIT: Final = 10.0
 _LONGEST_ASKED: Final = 3600.0  # seconds that a receiver may ask us to wait
 _LAST_TRIES: Final = 2  # at shutdown, of a receiver that is not there
+_TIMED_OUT: Final = frozenset({"timeout", "grpc_deadline_exceeded"})
+_SLOWEST: Final = 3  # doublings of an attempt's time
 _ABSENT: Final = frozenset({"unreachable", "grpc_unavailable", "file"})
 _GRACE: Final = 0.2  # seconds for an aborted attempt to come back
 _ADOPT_EVERY: Final = 30.0  # seconds between looks for what dead processes left behind
@@ -129,6 +131,7 @@ class Delivery:
         self._pending: deque[Parcel] = deque()
         self._bytes = 0  # of pending parcels in memory
         self._failures = 0
+        self._slowness = 0  # attempts in a row that ran out of time; each doubles the next one's
         self._not_before = 0.0
         self._asked_to_wait = False
         self._adopted_at = time.monotonic()
@@ -294,14 +297,21 @@ class Delivery:
         return idle and time.monotonic() >= self._adopted_at + _ADOPT_EVERY
 
     def _attempt(self, parcel: Parcel) -> Answer:
-        deadline = time.monotonic() + self._timeout
+        started = time.monotonic()
+        # A receiver that needs longer would otherwise get the same batch for ever.
+        deadline = started + self._timeout * 2**self._slowness
         if self._deadline is not None:
             deadline = min(deadline, self._deadline)
         try:
             body = self._store.read(parcel.place) if self._store and parcel.place else parcel.body
         except OSError as error:
             return Answer(verdict=Verdict.UNREADABLE, reason="spool_damaged", message=str(error))
-        return self._sender.send(body or b"", deadline)
+        answer = self._sender.send(body or b"", deadline)
+        if answer.reason in _TIMED_OUT:
+            self._slowness = min(self._slowness + 1, _SLOWEST)
+        elif time.monotonic() < started + self._timeout:
+            self._slowness = 0
+        return answer
 
     def _settle(self, parcel: Parcel, answer: Answer) -> None:
         with self._changed:

@@ -128,6 +128,21 @@ def test_a_collector_that_restarts_loses_nothing(protocol: str) -> None:
         assert list(seen.values()) == [*range(300), *range(400), *range(300)]
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_receiver_that_is_always_too_slow_gets_more_time(protocol: str) -> None:
+    """Only the first batch is sent twice: later attempts wait for the receiver's own pace."""
+    with OtlpReceiver() as receiver:
+        exporter, ledger = span_exporter(receiver, protocol, timeout=0.4)
+        receiver.keep_misbehaving(faults.drip(0.05))  # its answer takes about 0.6 s
+        with tracing(exporter) as provider:
+            for _ in range(3):
+                make_spans(provider, 5)
+                provider.force_flush()
+            assert exporter.force_flush(8000)
+        assert account(ledger).acknowledged == 15 == distinct(receiver)
+        assert len(receiver.exports) == 4
+
+
 def test_retry_after_is_kept() -> None:
     """No attempt is made before the receiver's time, though a flush asks for one."""
     with OtlpReceiver(grpc=False) as receiver:
