@@ -50,7 +50,7 @@ dashboards: $(STAMP) ## Write Grafana's dashboards anew from deploy/grafana/dash
 test: test-core test-legacy $(DEPLOY_TESTS) ## Run every test.
 
 test-core: $(STAMP)
-	@$(BIN)/python -m pytest --ignore=tests/deploy
+	@$(BIN)/python -m pytest -p no:randomly --ignore=tests/deploy
 
 test-deploy: binaries ## Run the tests that need those servers.
 	@$(BIN)/python -m pytest tests/deploy

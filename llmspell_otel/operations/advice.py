@@ -1,6 +1,7 @@
 """What the nine results do to a call: written once, for every kind and every shape."""
 
 import copy
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -13,11 +14,13 @@ from llmspell_otel.hooks.results import Cancel, Redirect, Replace, Result, Retry
 from llmspell_otel.hooks.store import MISSING
 from llmspell_otel.operations.call import Call
 from llmspell_otel.operations.effects import Branches, Join, Remember, Sleep, Spawn
+from llmspell_otel.operations.facts import Firing
 from llmspell_otel.operations.operation import Operation
 from llmspell_otel.operations.scope import Scope
 from llmspell_otel.operations.targets import branch_of, redirected
 from llmspell_otel.points import Moment
 
+_clock: Final = time.perf_counter_ns
 MAX_ATTEMPTS: Final = 100
 """The ceiling of attempts, multiplied with those of the operations around."""
 MAX_BRANCHES: Final = 64
@@ -89,9 +92,10 @@ class Advice:
         if not (self._asks and slot.hooks):
             return None
         context = operation.hook_context(moment)
-        given = context.data.get("input")
+        given, told, began = context.data.get("input"), len(context.decisions), _clock()
         with Scope(operation):  # what hooks do and log is part of the operation
             result = yield from consult(slot, context)
+        operation.firings.append(Firing(slot, _clock() - began, context.decisions[told:]))
         operation.to_store += context.to_store
         self._apply(context, given)
         if context.branches:

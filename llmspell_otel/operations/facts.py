@@ -2,12 +2,15 @@
 
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.util.types import AttributeValue
 
 from llmspell_otel.guard import guard
+from llmspell_otel.hooks.context import Decision
+from llmspell_otel.hooks.slots import Slot
 from llmspell_otel.hooks.store import MISSING
 from llmspell_otel.operations.ports import ports
 
@@ -48,6 +51,7 @@ def closing_facts_of(
 def _findings(operation: "Operation") -> tuple[tuple[str, Any], ...]:
     return (
         ("decisions", [decision.record() for decision in operation.decisions]),
+        ("hooks", [firing.record() for firing in operation.firings]),
         ("calls", dict(operation.calls)),
         ("chunks", operation.chunks and operation.chunks.record()),
         ("cost", operation.cost is not None and str(operation.cost)),
@@ -85,6 +89,31 @@ def class_name(cls: type) -> str:
     if cls.__module__ == "builtins":
         return cls.__qualname__
     return f"{cls.__module__}.{cls.__qualname__}"
+
+
+@dataclass(frozen=True, slots=True)
+class Firing:
+    """One asking of the hooks of a point."""
+
+    slot: Slot
+    elapsed: int
+    """Nanoseconds, with what asynchronous hooks waited for."""
+    decisions: Sequence[Decision]
+
+    def record(self) -> dict[str, Any]:
+        """Point, hooks, seconds, and the result that counted most."""
+        names = [hook.name for hook in self.slot.hooks]
+        shown = "+".join(names[:_NAMED]) + ("+..." if len(names) > _NAMED else "")
+        return {
+            "point": self.slot.point.spelling,
+            "hook": shown,
+            "duration": self.elapsed / 1e9,
+            "result": self.decisions[-1].result if self.decisions else "continue",
+        }
+
+
+_NAMED: Final = 4
+"""Hooks of one point that a metric's label names."""
 
 
 class Chunked:

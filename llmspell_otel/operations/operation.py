@@ -21,7 +21,7 @@ from llmspell_otel.hooks.context import Component, Decision, HookContext
 from llmspell_otel.hooks.results import Cache
 from llmspell_otel.hooks.store import MISSING
 from llmspell_otel.operations.call import Call, Codec, Kind, Shape
-from llmspell_otel.operations.facts import Chunked, closing_facts_of, facts_of
+from llmspell_otel.operations.facts import Chunked, Firing, closing_facts_of, facts_of
 from llmspell_otel.operations.points import MOMENTS, Moments
 from llmspell_otel.operations.ports import Telemetry, ports
 from llmspell_otel.points import Moment
@@ -77,6 +77,7 @@ class Operation:
         "details",
         "ended",
         "error",
+        "firings",
         "flags",
         "forks",
         "handed_over",
@@ -120,6 +121,7 @@ class Operation:
         self.details: dict[str, Any] | None = None
         self.ended = False
         self.error: BaseException | None = None
+        self.firings: list[Firing] = []
         self.forks: list[Any] = []
         self.handed_over = False
         self.hops: int = self.parent.hops if self.parent is not None else 0

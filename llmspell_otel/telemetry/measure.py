@@ -99,6 +99,8 @@ def measured(data: Mapping[str, Any], attributes: Attributes) -> Iterator[Point]
         labels = _failing(plain(attributes, MCP_LABELS), data)
         yield Point(semconv.MCP_CLIENT_OPERATION_DURATION, _seconds(data), labels)
     yield from _retried(data, attributes)
+    for firing in data.get("hooks") or ():
+        yield Point(names.HOOK_DURATION, firing["duration"], _hook_labels(firing))
     for decision in decisions(data):
         yield from _decided(decision)
 
@@ -247,8 +249,6 @@ def _word(reason: Any) -> str:
 def _decided(decision: Mapping[str, Any]) -> Iterator[Point]:
     duration = decision.get("duration")
     attributes = decision.get("attributes") or {}
-    if duration is not None:
-        yield Point(names.HOOK_DURATION, duration, _hook_labels(decision))
     if result := cache_result(decision):
         cache = attributes.get(names.CACHE_NAME) or decision.get("hook")
         labels = {names.CACHE_NAME: str(cache), names.CACHE_RESULT: result}

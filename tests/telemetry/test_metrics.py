@@ -250,7 +250,6 @@ def test_what_hooks_did(signals: Signals, telemetry: Telemetry) -> None:
     """Hook time, cache answers, retries, rate limits and guardrails, each in its instrument."""
     point = "tool:before_execution"
     decisions = [
-        {"hook": "log", "point": point, "result": "continue", "duration": 1e-5},
         {"hook": "cache", "point": point, "result": "cache", "reason": "hit"},
         {"hook": "r", "point": "tool:error", "result": "retry", "reason": "as it says: Ada"},
         {
@@ -275,7 +274,11 @@ def test_what_hooks_did(signals: Signals, telemetry: Telemetry) -> None:
             },
         },
     ]
-    facts = {"decisions": decisions, "attempts": 4}
+    firings = [
+        {"hook": "log", "point": point, "result": "continue", "duration": 1e-5},
+        {"hook": "guard+log", "point": point, "result": "cancel", "duration": 0.5},
+    ]
+    facts = {"decisions": decisions, "hooks": firings, "attempts": 4}
     run(telemetry, Call(kind="tool", name="t", facts=facts))
     points = without_queue(signals.points)
     del points["gen_ai.execute_tool.duration"]
@@ -288,12 +291,7 @@ def test_what_hooks_did(signals: Signals, telemetry: Telemetry) -> None:
         "llmspell.hook.duration": [
             (hook | {"llmspell.hook.name": "log", "llmspell.hook.result": "continue"}, 1e-5),
             (
-                hook
-                | {
-                    "llmspell.hook.name": "guard",
-                    "llmspell.hook.result": "cancel",
-                    "error.type": "TimeoutError",
-                },
+                hook | {"llmspell.hook.name": "guard+log", "llmspell.hook.result": "cancel"},
                 0.5,
             ),
         ],
