@@ -15,6 +15,8 @@
     * SettingsError          a setting is wrong
     * AgentStateError        an agent's state does not allow a transition
         * TransitionTimeoutError
+    * StateError             a scope, key or value is not usable as given
+        * StateConflictError
     * TimeLimitError         a tool, stage or workflow took longer than its time limit
 """
 
@@ -194,3 +196,28 @@ class TimeLimitError(LlmspellError, TimeoutError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.kind, self.name, self.seconds)
+
+
+class StateError(LlmspellError, ValueError):
+    """A scope, key or value of the state is not usable as given."""
+
+    def __init__(self, what: str, problem: str, mend: str) -> None:
+        super().__init__(f"{what} {problem}; {mend}")
+        self.what = what
+        self.problem = problem
+        self.mend = mend
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.what, self.problem, self.mend)
+
+
+class StateConflictError(StateError):
+    """Somebody else has written the value meanwhile."""
+
+    def __init__(self, scope: str, key: str) -> None:
+        super().__init__(f"{key!r} in {scope}", "is not what was expected", "read it and try again")
+        self.scope = scope
+        self.key = key
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.scope, self.key)

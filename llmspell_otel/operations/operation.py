@@ -36,6 +36,9 @@ _contained = guard.contained
 current: ContextVar["Operation | None"] = ContextVar("llmspell_operation", default=None)
 """The operation that the running code is part of: the top of the run stack."""
 
+conversation: ContextVar[str | None] = ContextVar("llmspell_conversation", default=None)
+"""The id that the application gave the conversation, where no operation says otherwise."""
+
 fork_of: ContextVar["Operation | None"] = ContextVar("llmspell_fork_of", default=None)
 """The operation that the running code is a branch of."""
 
@@ -226,8 +229,9 @@ class Operation:
         above = self.parent
         while above is not None and semconv.CONVERSATION_ID not in above.attributes:
             above = above.parent
-        if above is not None and self.aspect.kind is not Kind.STAGE:
-            inherited[semconv.CONVERSATION_ID] = above.attributes[semconv.CONVERSATION_ID]
+        named = conversation.get() if above is None else above.attributes[semconv.CONVERSATION_ID]
+        if named is not None and self.aspect.kind is not Kind.STAGE:
+            inherited[semconv.CONVERSATION_ID] = named
         return inherited
 
     def _place(self, context: Context) -> None:

@@ -11,6 +11,7 @@ from llmspell_instrumentation.joinpoint import Through, through_engine
 from llmspell_instrumentation.reading import get, present, text
 from llmspell_otel.operations import Aspect
 from llmspell_otel.operations.call import Call, Codec, Held, Kind, Shape
+from llmspell_otel.sessions import adopted
 from llmspell_otel.telemetry import semconv
 from llmspell_otel.telemetry.semconv import Operation
 
@@ -89,10 +90,12 @@ def parted(positional: tuple[str, ...], door: Through = through_engine) -> Throu
     """The door of a run whose agents hand over to each other."""
 
     async def run(aspect: Any, call: Call) -> Any:
-        part = _Part(named(call, positional).get("starting_agent"))
+        given = named(call, positional)
+        part = _Part(given.get("starting_agent"))
         token = _part.set(part)
         try:
-            result = await door(aspect, _ending_with(part, call))
+            async with adopted(text(get(given.get("session"), "session_id"))):
+                result = await door(aspect, _ending_with(part, call))
         finally:
             _part.reset(token)
         return result
