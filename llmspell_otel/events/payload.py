@@ -13,8 +13,6 @@ _CONTAINER = 64  # and a container beside its members
 _MAX_BITS = 10_000  # of an integer; Python refuses to write out much longer ones
 _TEXTS = (str, bytes, bytearray)
 _CONTAINERS = (dict, list, tuple, set, frozenset)
-_LARGE = (*_TEXTS, *_CONTAINERS)
-_SMALL = {int, float, bool, type(None)}
 _TOO_DEEP, _CYCLE, _TOO_LARGE = "<too deep>", "<cycle>", "<truncated>"
 
 
@@ -32,22 +30,31 @@ def weighs_more(value: object, limit: int) -> bool:
     Looks no further than it has to, and spends little on the small values that are usual: keys
     and numbers are not looked at.
     """
-    if isinstance(value, _TEXTS):
-        return len(value) > limit
-    containers = [value] if isinstance(value, _CONTAINERS) else []
-    while containers and limit >= 0:
-        container = containers.pop()
-        limit -= _CONTAINER + _NODE * len(container)
+    containers: list[Any] = []
+    limit -= _weight(value, containers)
+    for container in containers:  # which grows meanwhile
         for member in container.values() if isinstance(container, dict) else container:
             kind = type(member)
-            if kind is str:
+            if kind is str:  # the usual ones first; `is` is faster than isinstance
                 limit -= len(member)
-            elif kind not in _SMALL and isinstance(member, _LARGE):
-                if isinstance(member, _CONTAINERS):
-                    containers.append(member)
-                else:
-                    limit -= len(member)
+            elif kind is int or member is None:
+                continue
+            elif kind is dict or kind is list:
+                containers.append(member)
+                limit -= _CONTAINER
+            elif kind is not float and kind is not bool:
+                limit -= _weight(member, containers)
+        if limit < 0:
+            return True
     return limit < 0
+
+
+def _weight(value: object, containers: list[Any]) -> int:
+    """The length of a text; a container is put with the *containers* still to look into."""
+    if isinstance(value, _CONTAINERS):
+        containers.append(value)
+        return _CONTAINER
+    return len(value) if isinstance(value, _TEXTS) else 0
 
 
 def marker(value: object) -> str:
