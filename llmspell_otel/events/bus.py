@@ -187,7 +187,10 @@ class EventBus:
         for subscription in self._branches:
             subscription.forked()
 
-    def _find(self, event_type: str) -> tuple[Deliver, ...]:
+    def _find(self, event_type: object) -> tuple[Deliver, ...]:
+        if not isinstance(event_type, str):
+            mend = "name it in segments, as `tool:execution_complete`"
+            raise EventError(f"event_type {event_type!r}", "is not text", mend)
         found = sorted(self._root.find(event_type), key=_rank)
         return tuple(subscription.deliver for subscription in found)
 

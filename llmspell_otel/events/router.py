@@ -146,7 +146,7 @@ class Routes(dict[str, tuple[S, ...]], Generic[S]):
         self._find = find
 
     def __missing__(self, event_type: str) -> tuple[S, ...]:
-        found = self._find(event_type)
+        found = self._find(event_type)  # refuses what is no text
         if len(event_type) <= MAX_CACHED_LENGTH:
             if len(self) >= MAX_CACHED:
                 self.clear()

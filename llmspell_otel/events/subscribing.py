@@ -1,11 +1,13 @@
 """From what a subscriber asks for to the subscription that does it."""
 
+from collections.abc import Mapping
 from typing import Literal, TypedDict, get_args
 
 from llmspell_otel.errors import EventError
 from llmspell_otel.events.delivery import ThreadSubscription
 from llmspell_otel.events.flow import Limits, Overflow
 from llmspell_otel.events.mailbox import Mailbox
+from llmspell_otel.events.store.conditions import Conditions, meets
 from llmspell_otel.events.subscription import (
     Handler,
     Host,
@@ -26,7 +28,8 @@ class Options(TypedDict, total=False):
     Attributes:
         delivery: `inline` runs the handler in the publisher's context, `queued` in its own. Plain
             functions are inline if nothing is said, async functions queued.
-        where: Delivers only events for which this is true.
+        where: Delivers only events for which this is true: a function of the event, or conditions
+            on its fields, as `{"data.amount": (">=", 500)}`.
         name: How logs, events and lists call the subscription.
         priority: Lower is served first among the subscribers of one event; 0 is usual.
         max_errors: Failures in a row after which it is removed; None for never. 100 if not said.
@@ -39,7 +42,7 @@ class Options(TypedDict, total=False):
     """
 
     delivery: Delivery
-    where: Where
+    where: Where | Conditions
     name: str
     priority: int
     max_errors: int | None
@@ -70,7 +73,7 @@ def build(
     if rate := options.get("rate_limit"):
         subscription.at_most(rate)
     if where := options.get("where"):
-        subscription.only(where)
+        subscription.only(meets(where) if isinstance(where, Mapping) else where)
     return subscription
 
 

@@ -150,6 +150,26 @@ def test_a_filter_lets_only_some_through(bus: EventBus) -> None:
     assert (handle.stats.delivered, handle.stats.filtered) == (2, 2)
 
 
+def test_a_filter_may_be_conditions_on_fields(bus: EventBus) -> None:
+    """The same conditions as in a query."""
+    got: list[Any] = []
+    where = {"data.amount": (">=", 2), "source": "shop"}
+    bus.subscribe("n", lambda event: got.append(event.data["amount"]), where=where)
+    for number in range(4):
+        bus.publish(make("n", {"amount": number}, source="shop"))
+        bus.publish(make("n", {"amount": number}))
+    assert got == [2, 3]
+    with pytest.raises(EventError, match="condition on 'data'"):
+        bus.subscribe("n", print, where={"data": ("~", 1)})
+
+
+@pytest.mark.parametrize("event_type", [None, 7, b"n"])
+def test_an_event_without_a_name_is_refused(bus: EventBus, event_type: Any) -> None:
+    """One clear error, to whoever made it."""
+    with pytest.raises(EventError, match="is not text"):
+        bus.publish(make(event_type))
+
+
 def test_a_failing_filter_is_contained(bus: EventBus) -> None:
     """A filter that raises turns the event away and counts as an error."""
     handle = bus.subscribe("n", lambda event: None, where=lambda event: event.data["x"])

@@ -451,6 +451,29 @@ def test_a_full_disk_is_told_and_survived(
     journal.close()
 
 
+def test_a_real_limit_is_told_and_survived(tmp_path: Path) -> None:
+    """The system itself cuts a write short: nothing raises, and all is there when it may go on."""
+    code = textwrap.dedent("""
+        import resource, sys, time
+        from llmspell_otel.events import make
+        from llmspell_otel.events.journal import Journal
+        journal = Journal(sys.argv[1], interval=0.001)
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, hard))
+        for number in range(2_000):
+            assert journal.append(make("n", number))
+        assert not journal.flush(0.3)
+        assert journal.stats.losing, journal.stats
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert journal.flush(20)
+        assert [event.data for event in journal.query()] == list(range(2_000))
+        stats = journal.stats
+        assert (stats.committed, stats.dropped, stats.damaged) == (2_000, 0, 0), stats
+        journal.close()
+    """)
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=90)
+
+
 def test_a_disk_that_stays_full_costs_events_but_no_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
