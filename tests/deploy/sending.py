@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -21,10 +22,15 @@ class Sender:
         self._tracer = TracerProvider(resource=resource).get_tracer("llmspell_otel")
         self._exporter = OTLPSpanExporter(f"http://127.0.0.1:{port}", True, timeout=timeout)
 
-    def batch(self, size: int = 50, **attributes: Any) -> list[ReadableSpan]:
-        """One trace: a root and its children."""
+    def batch(
+        self, size: int = 50, parent: ReadableSpan | None = None, **attributes: Any
+    ) -> list[ReadableSpan]:
+        """One trace, or what hangs below *parent*: a span and its children."""
         named = {key.replace("__", "."): value for key, value in attributes.items()}
-        with self._tracer.start_as_current_span("invoke_agent trial", attributes=named) as root:
+        above = trace.set_span_in_context(parent) if isinstance(parent, trace.Span) else None
+        with self._tracer.start_as_current_span(
+            "invoke_agent trial", above, attributes=named
+        ) as root:
             spans = [
                 self._tracer.start_span("chat trial", attributes=named) for _ in range(size - 1)
             ]

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import urllib.parse
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -175,6 +176,20 @@ def test_every_panel_has_data(stack: Stack, expression: str, legend: str) -> Non
     assert any(math.isfinite(float(series["value"][1])) for series in result)
     for label in re.findall(r"\{\{(\w+)\}\}", legend):
         assert any(label in series["metric"] for series in result), label
+
+
+def test_the_saved_searches_of_jaeger_find_traces(stack: Stack) -> None:
+    """Each entry of the menu is a search that Jaeger answers, for another service as well."""
+    menu = json.loads((servers.DEPLOY / "jaeger" / "ui.json").read_text())["menu"]
+    searches = [item["url"] for group in menu for item in group["items"]]
+    assert len(searches) >= 4
+    for url in searches:
+        query = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(url).query))
+        # The trial's spans last no time at all; the bound must be one that Jaeger can read.
+        if bound := query.pop("minDuration", None):
+            assert re.fullmatch(r"\d+(ms|s|m)", bound), url
+        asked = {**query, "service": "trial-desk"}
+        assert servers.get(f"{stack.jaeger}/api/traces", **asked)["data"], url
 
 
 def test_every_search_for_traces_has_data(stack: Stack) -> None:

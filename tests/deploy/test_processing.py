@@ -1,6 +1,7 @@
 """What the collector does to spans and records: masks secrets, reads other people's names."""
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +82,26 @@ def test_numbers_of_tokens_are_not_secrets(line: Line) -> None:
     }
     found = line.through(**{key.replace(".", "__"): value for key, value in ours.items()})
     assert {key: found[key] for key in ours} == ours
+
+
+def test_the_service_map_shows_who_calls_whom(line: Line) -> None:
+    """A trace that crosses from one service into another is an arrow between the two."""
+    desk, shop = Sender(line.otlp, "map-desk"), Sender(line.otlp, "map-shop")
+    root = desk.batch(1)
+    (parent,) = root
+    called = shop.batch(1, parent=parent)
+    assert desk.send(root)
+    assert shop.send(called)
+    assert arrived(line.query, desk)
+    assert arrived(line.query, shop)
+    answer = servers.eventually(
+        lambda: servers.get(
+            f"http://127.0.0.1:{line.query}/api/dependencies",
+            endTs=str(int((time.time() + 60) * 1000)),
+            lookback="3600000",
+        )["data"]
+    )
+    assert [(one["parent"], one["child"]) for one in answer] == [("map-desk", "map-shop")]
 
 
 @pytest.mark.parametrize(

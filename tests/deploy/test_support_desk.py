@@ -71,6 +71,23 @@ def test_the_trace_shows_agents_models_and_tools(trace: dict[str, dict[str, Any]
     assert {"look_up_order", "send_email", "delete_customer"} <= tools
 
 
+def test_a_steered_call_can_be_searched_for(stack: Stack, trace: dict[str, Any]) -> None:
+    """What a hook refused is found in Jaeger by the hook's result, as its menu and sampling do."""
+    answer = servers.get(
+        f"{stack.jaeger}/api/traces",
+        service="support-desk",
+        tags='{"llmspell.hook.result":"cancel"}',
+        lookback="1h",
+    )
+    assert {span for run in answer["data"] for span in (s["spanID"] for s in run["spans"])} >= {
+        *trace
+    }
+    stopped = [
+        a for a in map(attributes, trace.values()) if a.get("llmspell.hook.result") == "cancel"
+    ]
+    assert {a["gen_ai.tool.name"] for a in stopped} == {"delete_customer"}
+
+
 def test_metrics_and_spans_say_the_same(stack: Stack, trace: dict[str, dict[str, Any]]) -> None:
     """Calls, tokens and money in Prometheus are the sums over the spans in Jaeger."""
     chats = operations(trace, "chat")
