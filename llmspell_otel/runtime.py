@@ -65,7 +65,8 @@ def instrument(*adapters: str, hooks: str | Path | Iterable[str | Path] = ()) ->
 
     Spans, log records and metrics go to the OpenTelemetry providers of the process, those set
     later included. Calling it twice is calling it once. A library that is not imported yet is
-    woven when it is.
+    woven when it is. Settings in ``llmspell-otel.toml``, ``pyproject.toml`` and the environment
+    take effect; one that is wrong is reported and left out.
 
     Args:
         adapters: Names such as ``"openai"``; none means all.
@@ -78,7 +79,7 @@ def instrument(*adapters: str, hooks: str | Path | Iterable[str | Path] = ()) ->
     with _lock:
         _plug_in_telemetry()
         guard.contained("opening the journal", _keep_events)
-        for path in _paths(hooks):
+        for path in (*(guard.contained("applying settings", _settings) or ()), *_paths(hooks)):
             load_hooks(path)
         woven = weaver().instrument(*adapters)
     started(__version__)
@@ -140,6 +141,17 @@ def load_hooks(path: str | Path) -> None:
         load_policy(path)
     except PolicyError as error:
         _logger.error("llmspell: %s", error)  # noqa: TRY400 - the message says it all
+
+
+def _settings() -> tuple[str, ...]:
+    """Bring settings into force, where there are any; gives the policy files that they name."""
+    from llmspell_otel.settings_there import settings_there
+
+    if not settings_there():
+        return ()
+    from llmspell_otel import settings
+
+    return settings.start()
 
 
 def _paths(given: str | Path | Iterable[str | Path]) -> list[str | Path]:

@@ -8,6 +8,7 @@ from typing import Final
 import click
 
 from llmspell_otel.cli import endpoints
+from llmspell_otel.cli.builtins import variables
 from llmspell_otel.runtime import HOOKS_VARIABLE, JOURNAL_VARIABLE, PRELOAD_VARIABLE
 
 _PRINTED: Final = {
@@ -30,6 +31,18 @@ _PRINTED: Final = {
     metavar="POLICY.py",
     help="A file of hooks to load first; may be given several times.",
 )
+@click.option(
+    "--builtin",
+    "builtins",
+    multiple=True,
+    metavar="NAME[:KEY=VALUE,…]",
+    help="A built-in hook to switch on, as retry:max_attempts=5; may be given several times.",
+)
+@click.option(
+    "--profile",
+    type=click.Choice(["default", "production", "conservative"]),
+    help="Switch on the built-in hooks of this profile.",
+)
 @click.option("--service-name", metavar="NAME", help="What telemetry calls the program.")
 @click.option(
     "--journal",
@@ -42,6 +55,8 @@ _PRINTED: Final = {
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def command(
     policies: tuple[str, ...],
+    builtins: tuple[str, ...],
+    profile: str | None,
     service_name: str | None,
     journal: str | None,
     module: bool,
@@ -57,6 +72,9 @@ def command(
         raise click.UsageError(f"there is no file {program!r}; a module is run with -m")
     environment = dict(os.environ)
     environment |= _settings(policies, service_name, program)
+    environment |= variables(builtins)
+    if profile:
+        environment["LLMSPELL_OTEL_PROFILE"] = profile
     if journal:
         environment[JOURNAL_VARIABLE] = str(Path(journal).absolute())
     environment["PYTHONPATH"] = os.pathsep.join(_python_path(environment))
