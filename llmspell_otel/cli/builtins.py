@@ -31,7 +31,7 @@ def variables(asked: Iterable[str]) -> dict[str, str]:
 
 
 def _pairs(text: str) -> dict[str, str]:
-    """``a=1,b=x,y`` as ``{"a": "1", "b": "x,y"}``: what has no ``=`` belongs to the value before."""
+    """``a=1,b=x,y`` as a mapping; what has no ``=`` belongs to the value before it."""
     pairs: dict[str, str] = {}
     last = ""
     for part in filter(None, text.split(",")):
