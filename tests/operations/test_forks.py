@@ -16,13 +16,13 @@ BEFORE, AFTER = "tool:before_execution", "tool:after_execution"
 
 
 @tool
-def search(query: str) -> str:
+def fork_search(query: str) -> str:
     """A tool that branches call by its name."""
-    return nested(query)
+    return fork_nested(query)
 
 
 @tool
-def nested(query: str) -> str:
+def fork_nested(query: str) -> str:
     """What such a branch calls in turn."""
     return f"found {query}"
 
@@ -67,7 +67,7 @@ def run(sync: bool) -> str:
 @pytest.mark.parametrize("sync", [True, False])
 def test_branches_are_names_names_with_input_and_callables(sync: bool) -> None:
     """A name is called with the call's own input, unless the branch brings another."""
-    forks = forking("search", ("search", {"query": "dogs"}), lambda: 3, "nobody")
+    forks = forking("fork_search", ("fork_search", {"query": "dogs"}), lambda: 3, "nobody")
     assert run(sync) == "worked on cats"
     assert forks == ["found cats", "found dogs", 3]
 
@@ -83,10 +83,10 @@ def test_branches_run_at_the_same_time_as_the_call(sync: bool) -> None:
 
 def test_a_branchs_own_operation_is_linked_to_the_fork(events: list[UniversalEvent]) -> None:
     """Its span is a sibling with a link; operations below it have their parents only."""
-    forking("search")
+    forking("fork_search")
     around("cats")
     ended = {event.data["name"]: event for event in events if "outcome" in event.data}
-    forked, branch, below = ended["work"], ended["search"], ended["nested"]
+    forked, branch, below = ended["work"], ended["fork_search"], ended["fork_nested"]
     assert branch.data["links"] == [forked.traceparent]
     assert branch.data["parent"] == forked.data["parent"] == ended["around"].data["operation"]
     assert "links" not in below.data
