@@ -24,6 +24,7 @@ NAME = "events.sqlite"
 VERSION = 1
 BUSY_TIMEOUT = 5.0  # seconds that one process waits for another at most
 _PAGE = 1_000
+_CHECKPOINT_PAGES = 8_000  # 32 MiB: each checkpoint waits for the disk
 
 # Read for ever: columns are added, never changed. `position` is the order of arrival; one type
 # has one number; `segments` says how far each file of the log has been taken in.
@@ -104,6 +105,7 @@ class Index:
                 problem = f"has format {version}, this library reads up to {VERSION}"
                 raise JournalError(str(self.path), problem, "upgrade llmspell-otel")
             it.execute(f"PRAGMA synchronous = {self._synchronous}")
+            it.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
             yield it
 
     @contextmanager

@@ -3,7 +3,7 @@
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -15,6 +15,7 @@ from llmspell_otel.events.store.writer import LogWriter
 
 PRUNE_INTERVAL = 60.0
 PAUSE = 0.5  # seconds between two looks at the log
+BATCH = 2_000  # events of a transaction, or the next block above
 SHARE = 0.25  # of its time that the thread works at most, while publishers are busy too
 
 _logger = logging.getLogger("llmspell_otel.events")
@@ -120,11 +121,12 @@ class Indexer:
         own = path.name in self._writer.names
         whole = log.is_abandoned(path)
         try:
-            for block in log.read(path, self._index.read_up_to(it, path), whole=whole):
+            read = log.read(path, self._index.read_up_to(it, path), whole=whole)
+            for blocks in _batches(read):
                 began = monotonic()
-                self._take(it, path, block)
-                self.taken += len(block.lines) if own else 0
-                self._note(path, block)
+                self._take(it, path, blocks)
+                self.taken += sum(len(block.lines) for block in blocks) if own else 0
+                self._note(path, sum(block.damaged for block in blocks))
                 rest(monotonic() - began)
         except FileNotFoundError:  # another process was faster
             return
@@ -132,18 +134,32 @@ class Indexer:
             path.unlink(missing_ok=True)
             self._index.forget(it, path)
 
-    def _take(self, it: sqlite3.Connection, path: Path, block: log.Block) -> None:
-        """Take in *block*, unless another process has done so."""
+    def _take(self, it: sqlite3.Connection, path: Path, blocks: list[log.Block]) -> None:
+        """Take in *blocks*, unless another process has done so."""
         with self._index.transaction(it):
-            if self._index.read_up_to(it, path) < block.end:
-                self._index.take_in(it, path, block)
+            done = self._index.read_up_to(it, path)
+            for block in blocks:
+                if block.end > done:
+                    self._index.take_in(it, path, block)
 
-    def _note(self, path: Path, block: log.Block) -> None:
-        if block.damaged:
-            self.damage += block.damaged
+    def _note(self, path: Path, damaged: int) -> None:
+        if damaged:
+            self.damage += damaged
             text = "journal %s: %d bytes of %s are torn or damaged and were stepped over"
-            _logger.warning(text, self._folder, block.damaged, path.name)
-            self._tell("journal:damaged", {"file": path.name, "bytes": block.damaged})
+            _logger.warning(text, self._folder, damaged, path.name)
+            self._tell("journal:damaged", {"file": path.name, "bytes": damaged})
+
+
+def _batches(blocks: Iterator[log.Block]) -> Iterator[list[log.Block]]:
+    """Enough *blocks* for a transaction at a time: a commit costs as much as many events."""
+    batch: list[log.Block] = []
+    for block in blocks:
+        batch.append(block)
+        if sum(len(each.lines) for each in batch) >= BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
 def _at_once(elapsed: float) -> None:
