@@ -12,7 +12,7 @@ import weakref
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from threading import Condition, Thread
+from threading import Condition, RLock, Thread
 from typing import Final, Generic, TypeVar
 
 from opentelemetry.instrumentation.utils import suppress_instrumentation
@@ -52,7 +52,8 @@ class Batcher(Generic[R]):
     def _reset(self) -> None:
         """Start empty, as the child of a fork does: the parent sends what is the parent's."""
         closed = getattr(self, "_closed", False)
-        self._changed = Condition()
+        self._lock = RLock()
+        self._changed = Condition(self._lock)
         self._queue: deque[R] = deque()
         self._put = self._handed = 0  # records, ever
         self._wanted = 0  # how many of those put a flush waits for
@@ -65,7 +66,7 @@ class Batcher(Generic[R]):
         """Queue *record*; waits for at most `patience` if the queue is full, then counts a loss."""
         book = self._pipe.book
         book.make(1)
-        with self._changed:
+        with self._lock:  # the condition's own, entered without a detour
             if not self._closed and (len(self._queue) < self._limit or self._room()):
                 self._queue.append(record)
                 self._put += 1

@@ -120,7 +120,7 @@ class Book:
         """Start at zero, as the child of a fork does: the parent keeps the books of its own."""
         self._lock = Lock()
         self._made = self._adopted = self._acknowledged = 0
-        self._held = dict.fromkeys(Held, 0)
+        self._queued = self._spooled = 0
         self._rejected: Counter[str] = Counter()
         self._lost: Counter[str] = Counter()
         self._messages: dict[str, str] = {}
@@ -129,24 +129,24 @@ class Book:
         """Enter *count* new records, queued."""
         with self._lock:
             self._made += count
-            self._held[Held.QUEUED] += count
+            self._queued += count
 
     def adopt(self, count: int) -> None:
         """Enter *count* records found on disk, spooled."""
         with self._lock:
             self._adopted += count
-            self._held[Held.SPOOLED] += count
+            self._spooled += count
 
     def spool(self, count: int) -> None:
         """Move *count* queued records to disk."""
         with self._lock:
-            self._held[Held.QUEUED] -= count
-            self._held[Held.SPOOLED] += count
+            self._queued -= count
+            self._spooled += count
 
     def acknowledge(self, count: int, held: Held = Held.QUEUED) -> None:
         """Move *count* records to those that the receiver has taken."""
         with self._lock:
-            self._held[held] -= count
+            self._take(count, held)
             self._acknowledged += count
 
     def reject(self, count: int, reason: str, message: str = "", held: Held = Held.QUEUED) -> None:
@@ -161,10 +161,16 @@ class Book:
         self, fate: Counter[str], count: int, reason: str, message: str, held: Held
     ) -> None:
         with self._lock:
-            self._held[held] -= count
+            self._take(count, held)
             fate[reason] += count
             if message:
                 self._messages[reason] = message
+
+    def _take(self, count: int, held: Held) -> None:
+        if held is Held.QUEUED:
+            self._queued -= count
+        else:
+            self._spooled -= count
 
     def account(self) -> Account:
         """Read all counts of one moment."""
@@ -173,8 +179,8 @@ class Book:
                 signal=self.signal,
                 made=self._made,
                 adopted=self._adopted,
-                queued=self._held[Held.QUEUED],
-                spooled=self._held[Held.SPOOLED],
+                queued=self._queued,
+                spooled=self._spooled,
                 acknowledged=self._acknowledged,
                 rejected=MappingProxyType(dict(self._rejected)),
                 lost=MappingProxyType(dict(self._lost)),

@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -115,12 +116,13 @@ def test_a_port_in_use_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_shutdown_gives_the_port_back() -> None:
-    """A second reader listens where the first did."""
+    """Nothing listens any more, and nothing holds the socket."""
     with serving() as (_, reader):
-        port = reader.port
-    again = PrometheusReader(registry=CollectorRegistry(), host="127.0.0.1", port=port)
-    assert again.port == port
-    again.shutdown()
+        port, held = reader.port, reader._server.socket
+    assert reader.port is None
+    assert held.fileno() == -1
+    with pytest.raises(urllib.error.URLError):
+        scrape(port)
 
 
 def test_a_plain_program_uses_it_by_name() -> None:

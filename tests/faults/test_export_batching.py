@@ -96,7 +96,7 @@ def test_a_full_queue_holds_up_its_caller_once_and_briefly() -> None:
                 started = time.monotonic()
                 make_spans(provider, 100)
                 taken = time.monotonic() - started
-            assert 0.1 <= taken < 0.25
+            assert 0.1 <= taken < 1.0  # a hundred waits would be ten seconds
             lost = account(ledger).lost["queue_full"]
             assert lost >= 100 - 16
             assert provider.force_flush(5000)

@@ -1,6 +1,7 @@
 """Outages, kills and full disks, with a spool: what was put by arrives, the rest is counted."""
 
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -171,6 +172,49 @@ def test_a_full_disk_is_counted_and_passes(tmp_path: Path) -> None:
             assert exporter.force_flush(5000)
         kept = full.spooled + full.queued + 100
         assert account(ledger).acknowledged == kept == distinct(receiver)
+
+
+def test_a_damaged_batch_is_lost_alone(tmp_path: Path) -> None:
+    """A bit flips on the disk: the batch is counted as lost, those around it arrive."""
+    with OtlpReceiver(grpc=False) as receiver:
+        receiver.refuse()
+        exporter, ledger = span_exporter(receiver, store=Spool(tmp_path))
+        with tracing(exporter) as provider:
+            for count in (10, 7, 10):
+                make_spans(provider, count)
+                provider.force_flush()
+            exporter.force_flush(100)
+            assert account(ledger).spooled == 27
+            frames = [parcel.place for parcel in exporter.pipe.delivery._pending]
+            with frames[1].path.open("r+b") as file:
+                file.seek(frames[1].offset + 40)
+                file.write(b"\xff\xff\xff")
+            receiver.accept()
+            assert exporter.force_flush(5000)
+        assert account(ledger).lost == {"spool_damaged": 7}
+        assert account(ledger).acknowledged == 20 == distinct(receiver)
+
+
+def test_a_spool_directory_that_vanishes_is_counted(tmp_path: Path) -> None:
+    """Somebody removes the directory in an outage: what lay there is lost and counted."""
+    folder = tmp_path / "spool"
+    with OtlpReceiver(grpc=False) as receiver:
+        receiver.refuse()
+        exporter, ledger = span_exporter(receiver, store=Spool(folder))
+        with tracing(exporter) as provider:
+            make_spans(provider, 10)
+            provider.force_flush()
+            make_spans(provider, 10)
+            provider.force_flush()
+            shutil.rmtree(folder)
+            receiver.accept()
+            assert exporter.force_flush(5000)
+            make_spans(provider, 5)
+            provider.force_flush()
+            assert exporter.force_flush(5000)
+        found = account(ledger)
+        assert found.lost == {"spool_damaged": 20}
+        assert found.acknowledged == 5 == distinct(receiver)
 
 
 def test_a_directory_that_cannot_be_used_harms_nobody(
