@@ -2,6 +2,7 @@
 
 import inspect
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from typing import Any, Final
 from opentelemetry import context as context_api
 from opentelemetry import trace
 from opentelemetry.context import Context
+from opentelemetry.trace import SpanContext
 from opentelemetry.util.types import AttributeValue
 
 from llmspell_otel.errors import OperationCancelled
@@ -32,6 +34,9 @@ _SUPPRESSED: Final = (
     context_api._SUPPRESS_INSTRUMENTATION_KEY,  # noqa: SLF001 - no public name for the key
 )
 _contained = guard.contained
+
+MAX_TRAILS: Final = 64
+"""Of how many operations of one run the decisions are kept together."""
 
 current: ContextVar["Operation | None"] = ContextVar("llmspell_operation", default=None)
 """The operation that the running code is part of: the top of the run stack."""
@@ -57,6 +62,12 @@ class Run:
     """What a root operation and everything below it share."""
 
     cost: Decimal = field(default_factory=Decimal)
+    trails: deque[list[Decision]] = field(default_factory=lambda: deque(maxlen=MAX_TRAILS))
+    """The decisions of its latest operations that hooks were asked about."""
+
+
+upstream: ContextVar[Run | None] = ContextVar("llmspell_upstream", default=None)
+"""The run that began in another process, for operations that have no parent in this one."""
 
 
 class Operation:
@@ -112,7 +123,7 @@ class Operation:
         # Only the branch's own operations link to the fork; those below have their parents.
         linked = forked is not None and forked.parent is self.parent
         self.links = (forked.traceparent,) if forked is not None and linked else ()
-        self.run: Run = self.parent.run if self.parent is not None else Run()
+        self.run: Run = self.parent.run if self.parent is not None else upstream.get() or Run()
         self.name: str = _contained("naming a call", aspect.codec.name, call) or "unknown"
         self.context: Context | None = None
         self.attributes: dict[str, AttributeValue] = {}
@@ -146,7 +157,7 @@ class Operation:
         """Take a place in a trace: below the current span, or the run stack, or at its root."""
         parent = self.parent
         span = trace.get_current_span().get_span_context()
-        if span.is_valid and (parent is None or span.span_id != parent.span_id):
+        if span.is_valid and (parent is None or not _above(span, parent)):
             self.trace_id, self.parent_span_id = span.trace_id, span.span_id
             self.flags = int(span.trace_flags)
         elif parent is not None:
@@ -360,12 +371,20 @@ class Operation:
             parent=self._contexts,
             decisions=self.decisions,
         )
+        if self._contexts is None:
+            self.run.trails.append(self.decisions)
         if moment is not Moment.CHUNK:  # a long stream must not become a long chain
             self._contexts = context
         return context
 
 
 _COUNTED: Final = {Kind.MODEL: "inference", Kind.TOOL: "tool"}
+
+
+def _above(span: SpanContext, parent: Operation) -> bool:
+    """Whether *parent* lies nearer than *span*: it is its own, or was there before it."""
+    own = span.span_id == parent.span_id
+    return own or (parent.context is None and span.span_id == parent.parent_span_id)
 
 
 def suppressed() -> bool:
