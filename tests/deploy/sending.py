@@ -23,7 +23,11 @@ class Sender:
         self._exporter = OTLPSpanExporter(f"http://127.0.0.1:{port}", True, timeout=timeout)
 
     def batch(
-        self, size: int = 50, parent: ReadableSpan | None = None, **attributes: Any
+        self,
+        size: int = 50,
+        parent: ReadableSpan | None = None,
+        failed: bool = False,
+        **attributes: Any,
     ) -> list[ReadableSpan]:
         """One trace, or what hangs below *parent*: a span and its children."""
         named = {key.replace("__", "."): value for key, value in attributes.items()}
@@ -34,6 +38,8 @@ class Sender:
             spans = [
                 self._tracer.start_span("chat trial", attributes=named) for _ in range(size - 1)
             ]
+            if failed:
+                root.set_status(trace.StatusCode.ERROR)
         for span in spans:
             span.end()
         return [span for span in (root, *spans) if isinstance(span, ReadableSpan)]

@@ -184,7 +184,7 @@ def test_the_types_notice_a_wrong_field(node: Path) -> None:
     text = typescript(BOARDS["llmspell-overview"])
     wrong = {
         "field": text.replace('"schemaVersion"', '"schemaVerison"', 1),
-        "value": text.replace('"mode": "absolute"', '"mode": "absolut"', 1),
+        "value": text.replace('"mode": "absolute"', '"mode": "absolutely"', 1),
         "option": text.replace('"graphMode": "none"', '"graphMoed": "none"'),
     }
     said = compiles(node, wrong)

@@ -60,7 +60,7 @@ class Tier:
 
 
 @pytest.fixture
-def tier(tmp_path: Path) -> Iterator[Tier]:
+def tier(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Tier]:
     """Sidecar → ingest → Kafka → egress → Jaeger, as shipped, with TLS and a token."""
     files = certificate(tmp_path)
     (port,) = servers.free_ports(1)
@@ -70,7 +70,9 @@ def tier(tmp_path: Path) -> Iterator[Tier]:
     egress, _ = servers.collector(
         tmp_path / "egress",
         "gateway-egress.yaml",
+        *getattr(request, "param", ()),
         binary=gateway,
+        LLMSPELL_DECISION_WAIT="3s",
         LLMSPELL_JAEGER=f"127.0.0.1:{seen['OTLP']}",
         LLMSPELL_JAEGER_INSECURE="true",
         **kafka,
@@ -142,3 +144,22 @@ def test_nobody_enters_without_the_token(tier: Tier) -> None:
         assert sender.send(sender.batch(5)) is welcome
         sender.close()
     assert len(arrived(tier.query, sender)) == len(stored(tier.query, "stranger")) == 5
+
+
+@pytest.mark.parametrize("tier", [("overlays/tail_sampling.yaml",)], indirect=True)
+def test_what_is_worth_a_look_is_kept(tier: Tier) -> None:
+    """Sampled: every failed, dear and steered trace is kept, and of the dull ones about a tenth."""
+    notable, dull = Sender(tier.sidecar, "notable"), Sender(tier.sidecar, "dull")
+    for attributes in (
+        {"llmspell__hook__result": "cancel"},
+        {"llmspell__hook__result": "retry"},
+        {"llmspell__cost__total": 0.75},
+    ):
+        assert notable.send(notable.batch(10, **attributes))
+    assert notable.send(notable.batch(10, failed=True))
+    for _ in range(100):
+        assert dull.send(dull.batch(2, llmspell__cost__total=0.01, llmspell__hook__result="cache"))
+    assert arrived(tier.query, notable) == notable.acknowledged
+    kept = servers.eventually(lambda: stored(tier.query, "dull"), 20)
+    # Of 100 traces with a chance of one in ten: more than 30 happens once in ten thousand million.
+    assert 0 < len(kept) / 2 <= 30

@@ -60,7 +60,7 @@ def test_the_order_of_groups_is_pinned() -> None:
     ("right", "wrong"),
     [
         ("14.4 * llmspell:error_budget:ratio", "44.4 * llmspell:error_budget:ratio"),
-        ('llmspell_circuit_breaker_state="open"', 'llmspell_circuit_breaker_state="opne"'),
+        ('llmspell_circuit_breaker_state="open"', 'llmspell_circuit_breaker_state="ajar"'),
         ("on (llmspell_cost_currency) group_left ()", "on () group_left ()"),
         ('error_type!=""', 'error_type=""'),
     ],
