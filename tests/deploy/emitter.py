@@ -102,6 +102,7 @@ class Fleet:
             "llmspell.rate_limiting.requests": "{request}",
             "llmspell.retry.attempts": "{attempt}",
             "llmspell.event.processed": "{event}",
+            "llmspell.export.records": "{record}",
         }
         self.histogram = {
             name: meter.create_histogram(
@@ -114,6 +115,8 @@ class Fleet:
         }
         queue = meter.create_up_down_counter("llmspell.event.queue.size", "{event}", "queued")
         room = meter.create_up_down_counter("llmspell.event.queue.capacity", "{event}", "room")
+        waiting = meter.create_up_down_counter("llmspell.export.pending", "{record}", "waiting")
+        waiting.add(3, {"llmspell.export.signal": "spans", "llmspell.export.state": "memory"})
         queue.add(12)
         room.add(1024)
         meter.create_observable_up_down_counter(
@@ -318,6 +321,10 @@ def _steering(fleet: Fleet, number: int) -> None:
         llmspell__retry__reason="rate_limit_exceeded",
     )
     fleet.count("llmspell.event.processed", 9)
+    exported = {"llmspell__export__signal": "spans", "llmspell__export__outcome": "acknowledged"}
+    fleet.count("llmspell.export.records", 40, **exported)
+    lost = {"llmspell__export__outcome": "lost", "error__type": "timeout"}
+    fleet.count("llmspell.export.records", 1, **exported | lost)
     fleet.count("llmspell.event.processed", 1, error__type="queue_full")
     embedded = COMMON | {
         "gen_ai.operation.name": "embeddings",

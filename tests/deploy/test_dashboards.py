@@ -13,6 +13,9 @@ import pytest
 import yaml
 
 from deploy.grafana.render import rendered
+from llmspell_exporters import ledger
+from llmspell_otel.telemetry import names
+from llmspell_otel.telemetry.instruments import TABLE
 from tests.deploy.servers import DEPLOY
 
 FOLDER = DEPLOY / "grafana" / "dashboards"
@@ -113,6 +116,35 @@ def test_latency_panels_lead_to_traces(board: dict[str, Any]) -> None:
     for panel, target in targets(board):
         if panel["type"] == "timeseries" and "_bucket" in target["expr"]:
             assert target["exemplar"] is True, panel["title"]
+
+
+def test_boards_and_rules_use_only_names_that_the_code_emits() -> None:
+    """Every metric of ours that is shown or watched is one of the instruments in the code."""
+    emitted = {
+        *(row.name for row in TABLE),
+        *(names.BREAKER_STATUS, names.QUEUE_SIZE, names.QUEUE_CAPACITY, names.EVENTS_PROCESSED),
+        *(ledger.RECORDS, ledger.MADE, ledger.PENDING),
+    }
+    stems = {name.replace(".", "_") for name in emitted}
+    used = set()
+    for board in BOARDS.values():
+        for _, target in targets(board):
+            used |= set(re.findall(r"\b((?:gen_ai|llmspell)_\w+)\{", target.get("expr", "")))
+    for path in (DEPLOY / "prometheus/rules").glob("*.yaml"):
+        used |= set(re.findall(r"\b((?:gen_ai|llmspell)_\w+)[{\[]", path.read_text()))
+    assert len(used) >= 30
+    endings = [
+        "",
+        "_total",
+        "_count",
+        "_sum",
+        "_bucket",
+        "_seconds_count",
+        "_seconds_sum",
+        "_seconds_bucket",
+    ]
+    for metric in used:
+        assert any(metric == f"{stem}{end}" for stem in stems for end in endings), metric
 
 
 def test_boards_and_sources_find_each_other() -> None:

@@ -111,3 +111,13 @@ def test_metrics_and_spans_say_the_same(stack: Stack, trace: dict[str, dict[str,
             return bool(found) and float(found[0]["value"][1]) == wanted
 
         assert servers.eventually(arrived, 10), expression
+
+
+def test_the_exporter_shows_its_books(stack: Stack, trace: dict[str, dict[str, Any]]) -> None:
+    """The ledger of the program's exporter is in Prometheus, and nothing in it is lost."""
+    assert trace
+    books = "llmspell_export_records_total"
+    found = servers.eventually(
+        lambda: stack.query(f'{books}{{service_name="support-desk"}}', time.time()), 10
+    )
+    assert {series["metric"]["llmspell_export_outcome"] for series in found} == {"acknowledged"}

@@ -58,6 +58,35 @@ _AGENT_ROW = Row(
             ),
         ),
         Panel(
+            title="Records exported",
+            why="What became of spans, points and records, a second: acknowledged is the only good"
+            " end. Rejected: the receiver will not have it. Lost: by the reason that is named.",
+            unit="ops",
+            width=12,
+            queries=(
+                Query(
+                    rate(
+                        "llmspell_export_records_total",
+                        "service_name, llmspell_export_signal, llmspell_export_outcome, error_type",
+                    ),
+                    "{{llmspell_export_outcome}} {{llmspell_export_signal}} · {{service_name}}",
+                ),
+            ),
+        ),
+        Panel(
+            title="Records waiting",
+            why="In memory or on the agent's own disk; it empties when the receiver is back.",
+            unit="short",
+            width=12,
+            queries=(
+                Query(
+                    f"sum by ({_INSTANCE}, llmspell_export_signal, llmspell_export_state)"
+                    f" ({series('llmspell_export_pending')})",
+                    "{{llmspell_export_signal}} {{llmspell_export_state}} · {{service_name}}",
+                ),
+            ),
+        ),
+        Panel(
             title="Spans that the SDK exported",
             why="A second, given up ones included: what was delivered the collectors tell. Needs"
             " OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED=true in the agent.",
