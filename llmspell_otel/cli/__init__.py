@@ -10,6 +10,7 @@ import llmspell_otel
 _COMMANDS: Final = {
     "doctor": "Tell what is installed, what is instrumented, and where telemetry goes.",
     "events": "Follow, find, export and count the events that were kept.",
+    "hooks": "List hooks and the state of their breakers.",
     "run": "Run a Python program, seen and steered.",
     "timeline": "Show a run as a waterfall: where time and money went.",
 }
