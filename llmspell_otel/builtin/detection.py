@@ -1,0 +1,333 @@
+"""What looks like a secret, personal data or an attack: rules that take linear time.
+
+A rule is a few literals that must occur, then one regular expression whose repetitions are
+bounded or anchored, then, for some, a check of digits. Text is never handed to a pattern that
+could try it in more ways than its length allows.
+"""
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from re import _parser as parser  # type: ignore[attr-defined] # typeshed hides the parser of `re`
+from time import monotonic
+from typing import Any, Final, Literal, NamedTuple
+
+Family = Literal["secrets", "personal", "sql", "shell", "path", "markup", "prompt", "patterns"]
+WINDOW: Final = 4096
+"""Characters that one of the user's patterns is given at a time."""
+OVERLAP: Final = 512
+"""Characters that two windows share: longer matches of the user's patterns are cut."""
+MAX_WAYS: Final = 1000
+"""In how many ways a user's pattern may be tried at one place."""
+
+
+class Match(NamedTuple):
+    """Where a rule fits; never what stands there."""
+
+    rule: "Rule"
+    start: int
+    end: int
+
+
+class OutOfTimeError(Exception):
+    """Scanning took longer than it may."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One thing to find. *literals* are in lower case; one of them must occur."""
+
+    name: str
+    family: Family
+    pattern: re.Pattern[str]
+    literals: tuple[str, ...] = ()
+    check: Callable[[str], bool] | None = None
+    group: int = 0
+    windowed: bool = False
+
+
+def _digits(text: str) -> str:
+    return "".join(each for each in text if each.isdigit())
+
+
+def luhn(text: str) -> bool:
+    """Whether the digits of *text* are those of a payment card."""
+    digits = [int(each) for each in _digits(text)]
+    if len(set(digits)) < _VARIED:
+        return False
+    doubled = [each * 2 - 9 * (each > 4) for each in digits[-2::-2]]  # noqa: PLR2004 - of the algorithm
+    return (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
+
+
+_VARIED: Final = 2
+
+
+def iban(text: str) -> bool:
+    """Whether *text* has the check digits of an international bank account number."""
+    plain = text.replace(" ", "").upper()
+    turned = plain[4:] + plain[:4]
+    return turned.isalnum() and int("".join(str(int(each, 36)) for each in turned)) % 97 == 1
+
+
+def telling(text: str) -> bool:
+    """Whether *text* is a value, and not a word that stands for one."""
+    word = text.strip("\"'").lower()
+    return not (word in _STANDINS or word.startswith(("${", "{{", "<", "[redacted", "***", "os.")))
+
+
+_STANDINS: Final = frozenset(
+    {"none", "null", "true", "false", "string", "required", "optional", "password", "changeme",
+     "undefined", "hidden", "redacted", "example", "token", "secret"}
+)  # fmt: skip
+
+_DIGITS: Final = tuple("0123456789")
+_START = r"(?<![A-Za-z0-9_-])"
+_ROWS: Final[tuple[tuple[Family, str, str, tuple[str, ...]], ...]] = (
+    ("secrets", "anthropic_key", rf"{_START}sk-ant-[A-Za-z0-9_-]{{16,200}}", ("sk-ant-",)),
+    ("secrets", "openai_key", rf"{_START}sk-(?!ant-)[A-Za-z0-9_-]{{20,200}}", ("sk-",)),
+    ("secrets", "aws_key", r"(?<![A-Za-z0-9])(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Za-z0-9])",
+     ("akia", "asia")),
+    ("secrets", "github_token", r"(?<![A-Za-z0-9])gh[opsur]_[A-Za-z0-9]{30,255}", ("gh",)),
+    ("secrets", "github_token", r"(?<![A-Za-z0-9])github_pat_[A-Za-z0-9_]{40,255}",
+     ("github_pat_",)),
+    ("secrets", "gitlab_token", r"(?<![A-Za-z0-9])glpat-[A-Za-z0-9_-]{20,64}", ("glpat-",)),
+    ("secrets", "google_key", r"(?<![A-Za-z0-9])AIza[A-Za-z0-9_-]{35}", ("aiza",)),
+    ("secrets", "slack_token", r"(?<![A-Za-z0-9])xox[abeoprs]-[A-Za-z0-9-]{10,255}", ("xox",)),
+    ("secrets", "stripe_key", r"(?<![A-Za-z0-9])[sr]k_(?:live|test)_[A-Za-z0-9]{16,200}",
+     ("k_live_", "k_test_")),
+    ("secrets", "npm_token", r"(?<![A-Za-z0-9])npm_[A-Za-z0-9]{36}", ("npm_",)),
+    ("secrets", "hugging_face_token", r"(?<![A-Za-z0-9])hf_[A-Za-z0-9]{30,64}", ("hf_",)),
+    ("secrets", "sendgrid_key", r"(?<![A-Za-z0-9])SG\.[A-Za-z0-9_-]{16,64}\.[A-Za-z0-9_-]{16,64}",
+     ("sg.",)),
+    ("secrets", "json_web_token",
+     rf"{_START}eyJ[A-Za-z0-9_-]{{8,4000}}\.[A-Za-z0-9_-]{{8,4000}}\.[A-Za-z0-9_-]{{0,2000}}",
+     ("eyj",)),
+    ("secrets", "bearer_token", (r"(?i)(?<![a-z0-9])bearer\s{1,4}(?=[a-z._~+/-]{0,200}[0-9])"
+     r"[a-z0-9._~+/-]{16,2000}={0,2}"), ("bearer",)),
+    ("secrets", "private_key",
+     (r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----(?:(?:[A-Za-z0-9+/=\s\\:,]|-(?!----)){0,8000}"
+     r"-----END [A-Z ]{0,40}PRIVATE KEY-----)?"), ("private key-----",)),
+    ("secrets", "url_password", (r"(?<![a-z0-9+.-])[a-z][a-z0-9+.-]{1,20}://[^\s/:@]{0,64}:"
+     r"([^\s/@]{3,200})@"), ("://",)),
+    ("secrets", "assigned_secret",
+     (r"(?i)(?<![a-z])(?:api[_-]?key|secret(?:[_-]key)?|access[_-]?token|auth[_-]?token|"
+     r"client[_-]secret|private[_-]key|passw(?:or)?d|pwd)\\?[\"']?\s{0,4}[:=]\s{0,4}"
+     r"(\\?\"[^\"\\\s]{6,500}|\\?'[^'\\\s]{6,500}|[^\s\"'\\,;}{)(<>]{8,500})"),
+     ("key", "secret", "token", "passw", "pwd")),
+    ("personal", "email",
+     r"(?<![\w.+-])[\w.+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){1,4}(?![\w-])",
+     ("@",)),
+    ("personal", "payment_card", r"(?<![\w.-])[3-6]\d{3}(?:[ -]?\d{4}){2}[ -]?\d{1,7}(?![\w-])",
+     ()),
+    ("personal", "payment_card", r"(?<![\w.-])3[47]\d{2}[ -]?\d{6}[ -]?\d{5}(?![\w-])", _DIGITS),
+    ("personal", "us_social_security_number",
+     r"(?<![\w-])(?!000|666|9)\d{3}-(?!00)\d{2}-(?!0000)\d{4}(?![\w-])", ("-",)),
+    ("personal", "bank_account", (r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}"
+     r"(?: ?[A-Z0-9]{1,3})?(?![A-Za-z0-9])"), _DIGITS),
+    ("personal", "phone_number", r"(?<![\w+])\+[1-9]\d{0,2}(?:[ .()-]{0,2}\d{2,4}){2,5}(?![\w])",
+     ("+",)),
+    ("sql", "tautology", (r"(?i)['\")]\s{0,8}(?:or|and)\s{1,8}(?:['\"(]?(\w{1,20})['\")]?"
+     r"\s{0,4}=\s{0,4}['\"(]?\1|true\b|not\s{1,4}false\b)"),
+     (" or", " and", "'or", "\tor", "\nor")),
+    ("sql", "union", r"(?i)\bunion\s{1,8}(?:all\s{1,8})?select\b", ("union",)),
+    ("sql", "stacked_query", (r"(?i)['\")\d]?\s{0,8};\s{0,8}(?:drop|truncate|alter|create)\s{1,8}"
+     r"(?:table|database|schema|user|view|index)\b|;\s{0,8}(?:delete\s{1,8}from|"
+     r"insert\s{1,8}into|update\s{1,8}\w{1,64}\s{1,8}set|exec(?:ute)?\s{0,8}[\s(])"), (";",)),
+    ("sql", "comment_out", r"'\s{0,8}(?:--(?:\s|$)|/\*|#\s{0,4}$)", ("'",)),
+    ("sql", "blind", (r"(?i)\b(?:sleep|benchmark|pg_sleep|load_file)\s{0,4}\(\s{0,4}['\"\d]"
+     r"|waitfor\s{1,8}delay|xp_cmdshell|\binto\s{1,8}outfile\b"),
+     ("sleep", "benchmark", "waitfor", "xp_cmdshell", "load_file", "outfile")),
+    ("shell", "chained_command", (r"(?:;|&&|\|\|?|\n|&)\s{0,8}(?:sudo\s{1,4})?(?:/[\w/]{1,40}/)?"
+     r"(?:rm|curl|wget|nc|ncat|bash|sh|zsh|python[23]?|perl|chmod|chown|dd|mkfs|kill|cat|eval|"
+     r"base64|crontab|reboot|shutdown|scp|ssh)\s{1,8}[-/~.'\"$\w]"), (";", "&", "|", "\n")),
+    ("shell", "piped_to_shell", r"\|\s{0,8}(?:sudo\s{1,4})?(?:/[\w/]{1,40}/)?(?:ba|z|da|k)?sh\b",
+     ("|",)),
+    ("shell", "substitution", (r"\$\(\s{0,8}[a-z/.]|`\s{0,4}(?:rm|curl|wget|cat|id|whoami|ls|nc|"
+     r"bash|sh|uname|env)\b[^`]{0,200}`|\$\{IFS\}"), ("$(", "`", "${ifs}")),
+    ("shell", "destructive", (r"(?<![\w-])rm\s{1,8}-[a-zA-Z]{0,8}[rf][a-zA-Z]{0,8}\s{1,8}[~/.*$]"
+     r"|:\(\)\s{0,4}\{\s{0,4}:\|:&|>\s{0,4}/dev/(?:sd|nvme|tcp)"), ("rm", ":()", "/dev/")),
+    ("path", "traversal", (r"(?i)(?<![\w.])(?:\.\.|%2e%2e|\.%2e|%2e\.|%252e%252e)"
+     r"(?:[/\\]|%2f|%5c|%252f|%255c)"), ("..", "%2e", "%252e")),
+    ("path", "system_file", (r"(?i)(?<![\w.])(?:/etc/(?:passwd|shadow|sudoers)|/proc/self/|"
+     r"c:\\windows\\system32|\\\\[.?]\\)|/\.(?:ssh/|aws/credentials|git/config|env(?![\w-]))"),
+     ("/etc/", "/proc/", "/root/", "/.", "\\")),
+    ("path", "null_byte", r"\x00|%00", ("\x00", "%00")),
+    ("markup", "script", (r"(?i)<\s{0,8}(?:script|iframe|object|embed)\b|javascript:"
+     r"(?=[\w(])|<[a-z]{1,20}\b[^<>]{0,500}[\s/]on[a-z]{3,20}\s{0,8}="),
+     ("<", "javascript")),
+    ("prompt", "override", (r"(?i)\b(?:ignore|disregard|forget|override|bypass|do not follow)"
+     r"\s{1,4}(?:(?:all|any|every|the|your|my|of|these|those|previous|prior|above|earlier|preceding|"
+     r"system|safety|original|initial|existing)\s{1,4}){1,6}(?:instruction|prompt|rule|direction|"
+     r"guideline|command|polic(?:y|ies)|constraint|message|context|training)s?"),
+     ("ignore", "disregard", "forget", "override", "bypass", "do not follow")),
+    ("prompt", "role_change", (r"(?i)\byou\s{1,4}are\s{1,4}(?:now|no\s{1,4}longer)\s{1,4}"
+     r"(?:in\s{1,4})?(?:(?:an?|the|bound|restricted|limited|DAN|developer|unrestricted|jailbroken)\b)|"
+     r"\b(?:DAN|developer|jailbreak|god)\s{1,4}mode\b|\bpretend\s{1,4}(?:that\s{1,4})?you\s{1,4}"
+     r"(?:have|are|can)\s{1,4}(?:no|not|unrestricted|without)\b"), ("you are", "mode", "pretend")),
+    ("prompt", "prompt_theft", (r"(?i)\b(?:reveal|show|print|repeat|output|leak|display|"
+     r"tell\s{1,4}me)"
+     r"\s{1,4}(?:(?:me|us|all|of|the|your|full|exact|entire|hidden|original|initial)\s{1,4}){1,5}"
+     r"(?:system\s{1,4}(?:prompt|message|instructions?)|(?:hidden|initial)\s{1,4}"
+     r"(?:prompt|instructions?))"), ("system", "hidden", "initial")),
+    ("prompt", "false_turn", (r"(?i)<\|(?:im_start|im_end|system|user|assistant|endoftext)\|>|"
+     r"\[/?INST\]|<</?SYS>>|(?:^|\n)\s{0,4}#{2,3}\s{0,4}(?:system|new instructions?)\s{0,4}:?"
+     r"\s{0,4}(?:\n|$)|</?(?:system|system_prompt|instructions)>"),
+     ("<|", "inst]", "sys>>", "##", "system", "instructions>")),
+    ("prompt", "exfiltration", (r"(?i)!\[[^\]\n]{0,100}\]\(https?://[^\s)?]{1,200}\?[^\s)]{1,500}\)|"
+     r"\b(?:send|post|forward|upload|exfiltrate|email)\s{1,4}(?:(?:all|the|your|any|"
+     r"user|every|this|conversation|chat|it)\s{1,4}){1,5}(?:history|data|secrets?|passwords?|"
+     r"credentials?|keys?|files?|contents?|messages?)\s{1,4}to\b"),
+     ("![", "send", "post", "forward", "upload", "exfiltrate", "email")),
+)  # fmt: skip
+_CHECKS: Final[Mapping[str, Callable[[str], bool]]] = {
+    "payment_card": luhn,
+    "bank_account": iban,
+    "assigned_secret": telling,
+    "url_password": telling,
+}
+_GROUPED: Final = frozenset({"assigned_secret", "url_password"})
+
+RULES: Final = tuple(
+    Rule(
+        name=name,
+        family=family,
+        pattern=re.compile(pattern),
+        literals=literals,
+        check=_CHECKS.get(name),
+        group=1 if name in _GROUPED else 0,
+    )
+    for family, name, pattern, literals in _ROWS
+)
+"""The built-in rules."""
+
+# Letters that stand in the text and are not seen: they part words that a rule looks for.
+_UNSEEN: Final = re.compile(
+    "[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff\U000e0000-\U000e007f]"
+)
+
+
+class Detector:
+    """Finds what *rules* describe."""
+
+    def __init__(self, rules: tuple[Rule, ...] = RULES) -> None:
+        self.rules = rules
+        self._chosen: dict[frozenset[str], tuple[Rule, ...]] = {}
+
+    def find(
+        self, text: str, families: frozenset[str], deadline: float = float("inf")
+    ) -> Iterator[Match]:
+        """Every match in *text* of rules of *families*; *deadline* is on the monotonic clock.
+
+        Attacks are looked for in the text as a reader sees it too: compatibility forms folded,
+        letters that are not seen left out. Where only that fits, the match is the whole text.
+
+        Raises:
+            OutOfTimeError: the deadline has passed.
+        """
+        folded = text.lower()
+        seen = None if text.isascii() else _as_seen(text)
+        for rule in self._of(families):
+            if len(text) > _LONG and monotonic() > deadline:
+                raise OutOfTimeError
+            found = False
+            if _may_fit(rule, folded):
+                for match in _fits(rule, text, deadline):
+                    found = True
+                    yield match
+            if seen is not None and not found and _hidden(rule, seen, deadline):
+                yield Match(rule, 0, len(text))
+
+    def _of(self, families: frozenset[str]) -> tuple[Rule, ...]:
+        rules = self._chosen.get(families)
+        if rules is None:
+            rules = tuple(each for each in self.rules if each.family in families)
+            self._chosen[families] = rules
+        return rules
+
+
+_LONG: Final = 2000  # characters; what is shorter takes no time worth watching
+
+
+def _as_seen(text: str) -> str | None:
+    seen = unicodedata.normalize("NFKC", _UNSEEN.sub("", text))
+    return None if seen == text else seen
+
+
+def _hidden(rule: Rule, seen: str, deadline: float) -> bool:
+    return _may_fit(rule, seen.lower()) and any(True for _ in _fits(rule, seen, deadline))
+
+
+def _may_fit(rule: Rule, folded: str) -> bool:
+    for each in rule.literals:  # a loop: this is asked of every rule and every text
+        if each in folded:
+            return True
+    return not rule.literals
+
+
+def _fits(rule: Rule, text: str, deadline: float) -> Iterator[Match]:
+    if rule.windowed:
+        yield from _in_windows(rule, text, deadline)
+        return
+    for found in rule.pattern.finditer(text):
+        if rule.check is None or rule.check(found.group(rule.group)):
+            yield Match(rule, *found.span(rule.group))
+
+
+def _in_windows(rule: Rule, text: str, deadline: float) -> Iterator[Match]:
+    for start in range(0, max(1, len(text)), WINDOW - OVERLAP):
+        if monotonic() > deadline:
+            raise OutOfTimeError
+        for found in rule.pattern.finditer(text, start, start + WINDOW):
+            if found.end() > found.start():
+                yield Match(rule, *found.span())
+
+
+# -- the user's patterns
+
+
+def own_rule(name: str, pattern: str) -> Rule:
+    """A rule of the user's own.
+
+    Raises:
+        ValueError: *pattern* is no regular expression, or could be tried in too many ways.
+    """
+    try:
+        ways = _ways(parser.parse(pattern))
+        compiled = re.compile(pattern)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ValueError(f"{pattern[:80]!r} is no regular expression: {error}") from None
+    if ways > MAX_WAYS:
+        mend = "bound its repetitions, as in [a-z]{1,64}, and do not nest them"
+        raise ValueError(f"{pattern[:80]!r} may take too long ({ways:g} ways at one place); {mend}")
+    return Rule(name=name, family="patterns", pattern=compiled, windowed=True)
+
+
+def _ways(items: Any) -> float:
+    """In how many ways a parsed pattern can be tried at one place, at most."""
+    product = 1.0
+    for code, argument in items:
+        product *= _ways_of(str(code), argument)
+        if product > MAX_WAYS**2:
+            return product
+    return product
+
+
+def _ways_of(code: str, argument: Any) -> float:
+    if code in ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"):
+        least, most, body = argument
+        inner = _ways(body)
+        if most > OVERLAP:
+            return float("inf")
+        # Every repetition may be tried in each of its ways, and end at each of its counts.
+        return float((most - least + 1) * (inner**most if inner > 1 else 1))
+    if code == "SUBPATTERN":
+        return _ways(argument[-1])
+    if code in ("ASSERT", "ASSERT_NOT"):
+        return _ways(argument[1])
+    if code == "BRANCH":
+        return float(sum(_ways(each) for each in argument[1]))
+    return float("inf") if code in _UNKNOWN else 1.0
+
+
+_UNKNOWN: Final = ("GROUPREF", "GROUPREF_EXISTS", "ATOMIC_GROUP")

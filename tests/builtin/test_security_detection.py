@@ -1,0 +1,114 @@
+"""The detector: what it finds, what it misses, what it takes for something it is not, how fast."""
+
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmspell_otel.builtin.detection import RULES, Detector, OutOfTimeError, own_rule
+from tests.builtin.corpus import CLEAN, HOLDS, MISSED
+
+ALL = frozenset(rule.family for rule in RULES)
+DETECTOR = Detector()
+SEEDS = (
+    *("a", "sk-", "eyJ", "eyJaaaaaaaaaa.", "bearer a", "a@", "@a.", "1", "4111 ", "+1 ", "' or a"),
+    *("; drop ", "union all ", "sleep (", "; sudo ", "|/a/", "`rm", "$(", "rm -r", "../", "/."),
+    *("<a ", "ignore all ", "you are now ", "show me ", "\n##", "![](https://a?", "send all "),
+    *("password=", "a://a:", "-----BEGIN PRIVATE KEY-----", "\u200b", "GB82 AAAA ", "\x00", "\n"),
+)
+
+
+@pytest.mark.parametrize(("family", "text"), [(f, t) for f, ts in HOLDS.items() for t in ts])
+def test_what_is_there_is_found(family: str, text: str) -> None:
+    """Every form of the corpus, by a rule of its own family, inside a sentence too."""
+    assert list(DETECTOR.find(text, frozenset({family})))
+    assert list(DETECTOR.find(f"Note this:\n{text}", frozenset({family})))
+
+
+@pytest.mark.parametrize("text", CLEAN)
+def test_what_only_looks_like_it_is_left_alone(text: str) -> None:
+    """No rule of any family fits ordinary text."""
+    assert [match.rule.name for match in DETECTOR.find(text, ALL)] == []
+
+
+@pytest.mark.parametrize(("family", "text"), [(f, t) for f, ts in MISSED.items() for t in ts])
+def test_what_is_known_to_be_missed(family: str, text: str) -> None:
+    """The limits that the page on security names; finding more means changing the page."""
+    assert not list(DETECTOR.find(text, frozenset({family})))
+
+
+def test_the_page_has_the_numbers_of_the_corpus() -> None:
+    """The counts in the documentation are those of the corpus."""
+    from pathlib import Path
+
+    page = (Path(__file__).parents[2] / "docs/how-to/builtin-security.md").read_text("utf-8")
+    for family, held in HOLDS.items():
+        missed = len(MISSED.get(family, []))
+        row = f"| `{family}` | {len(held)} of {len(held) + missed} | 0 of {len(CLEAN)} |"
+        assert row in page
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_megabyte_of_hostile_text_is_read_in_bounded_time(seed: str) -> None:
+    """One megabyte of what rules begin with; the deadline holds, and most need no deadline."""
+    text = (seed * (1_000_000 // len(seed) + 1))[:1_000_000]
+    began = time.monotonic()
+    try:
+        for _ in DETECTOR.find(text, ALL, began + 1.0):
+            pass
+    except OutOfTimeError:
+        pass
+    # One rule may be under way when the deadline passes; the machine may be busy.
+    assert time.monotonic() - began < 6
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "(a+)+b",
+        "(a|aa){1,50}",
+        r"\d+",
+        ".*secret",
+        r"(\w)\1",
+        "[a-z]{1,9}[a-z]{1,9}[a-z]{1,99}",
+        "(",
+    ],
+)
+def test_patterns_that_may_take_too_long_are_refused(pattern: str) -> None:
+    """Unbounded, nested and multiplying repetitions, references back, and what does not parse."""
+    with pytest.raises(ValueError, match=r"too long|no regular expression"):
+        own_rule("own", pattern)
+
+
+@pytest.mark.parametrize("pattern", [r"\bEMP-\d{6}\b", r"acct[-_ ]?\d{8,17}", "[a-z]{1,64}@corp"])
+def test_bounded_patterns_are_taken(pattern: str) -> None:
+    """And read a megabyte of what they begin with in bounded time."""
+    rule = own_rule("own", pattern)
+    detector = Detector((rule,))
+    assert detector.rules[0].family == "patterns"
+    began = time.monotonic()
+    for seed in ("EMP-", "acct-1", "a"):
+        text = (seed * 1_000_000)[:1_000_000]
+        try:
+            list(detector.find(text, frozenset({"patterns"}), began + 2))
+        except OutOfTimeError:
+            break
+    assert time.monotonic() - began < 6
+
+
+def test_own_patterns_find_across_windows() -> None:
+    """What lies across two windows is found."""
+    detector = Detector((own_rule("own", r"EMP-\d{6}"),))
+    for at in (0, 4090, 4096, 7000, 100_000):
+        text = "x" * at + "EMP-123456" + "y" * 50
+        found = {(m.start, m.end) for m in detector.find(text, frozenset({"patterns"}))}
+        assert found == {(at, at + 10)}
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=300))
+def test_any_text_can_be_looked_through(text: str) -> None:
+    """Halves of surrogates, controls and all; matches lie inside the text."""
+    for match in DETECTOR.find(text, ALL):
+        assert 0 <= match.start < match.end <= len(text)
