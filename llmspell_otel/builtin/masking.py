@@ -79,11 +79,13 @@ def _texts(
         name = key if isinstance(key, str) else ""
         if name:
             limits.take(len(name))
-            yield Text(at[0], "", name)
+            yield Text(at[0], NAME, name)
         inner = (f"{at[0]}.{key}"[:_WHERE], name or at[1])
         yield from _texts(item, inner, limits, seen, depth - 1)
 
 
+NAME: Final = "<name>"
+"""The key of a text that is a key itself."""
 _WHERE: Final = 200
 _LONGEST: Final = 64
 _NUMBERS: Final = frozenset({int})
@@ -162,7 +164,7 @@ class _Masking:
         self._made[id(value)] = copied
         for key, item in list(value.items()):
             name = key if isinstance(key, str) else ""
-            shown = self._mask(Text(at[0], "", name)) if name else None
+            shown = self._mask(Text(at[0], NAME, name)) if name else None
             inner = (f"{at[0]}.{key}"[:_WHERE], name or at[1])
             copied[key if shown is None else shown] = self.copied(item, inner)
         return copied

@@ -344,7 +344,12 @@ def build(settings: SecuritySettings) -> list[Row]:
 
 
 def _watched(point: HookPoint) -> bool:
-    return point.spelling.partition(":")[0] in _GROUPS and point.moment is not Moment.NOTICE
+    group = point.spelling.partition(":")[0]
+    # `tool:validation` comes after `tool:before_execution`, with the same input.
+    return group in _GROUPS and point.moment is not Moment.NOTICE and point.name != _AGAIN
+
+
+_AGAIN: Final = "ToolValidation"
 
 
 _BLOCKING: Final = dict.fromkeys(_ATTACKS, "block")
