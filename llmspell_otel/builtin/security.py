@@ -29,6 +29,7 @@ _EVERYWHERE: Final = ("secrets", "personal", "patterns")
 _ATTACKS: Final = ("sql", "shell", "path", "markup")
 _TAIL: Final = 512  # characters of a stream that the next chunk is read together with
 _MOST: Final = 100  # findings of one moment that are told one by one
+_CHECK: Final = "ToolValidation"  # comes before `BeforeToolExecution`, with the same input
 _PART: Final = {Moment.BEFORE: "input", Moment.ERROR: "error"}
 
 
@@ -58,6 +59,7 @@ class Guardian:
         }
         self.trail = self._trail()
         self._tails: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+        self._told: WeakKeyDictionary[Any, list[Finding]] = WeakKeyDictionary()
         self._untold = True
 
     def _trail(self) -> AuditTrail | None:
@@ -86,10 +88,29 @@ class Guardian:
         value = context.data.get(part)
         findings = list(self._refused(context, identity))
         findings += self._found(context, part, value)
+        findings = self._new(context, findings)
+        self._redact_recorded(context)
         changed = None
         if any(each.action == "mask" for each in findings):
             changed = self._masked(context, part, value)
         return self._answer(context, identity, findings, changed)
+
+    def _new(self, context: HookContext, findings: list[Finding]) -> list[Finding]:
+        """*findings* without those that checking a tool's input has told of already."""
+        operation = context.operation
+        if operation is None or context.component.type != "tool":
+            return findings
+        if context.point.name == _CHECK:
+            self._told[operation] = findings
+            return findings
+        told = self._told.pop(operation, ())
+        return [each for each in findings if each not in told or each.action in ("mask", "block")]
+
+    def _redact_recorded(self, context: HookContext) -> None:
+        """Take the secrets out of what is recorded of a stream that broke off."""
+        operation: Any = context.operation
+        if context.point.moment is Moment.ERROR and getattr(operation, "handed_over", False):
+            operation.output = self._masked(context, "output", operation.output)
 
     def _refused(self, context: HookContext, identity: Identity) -> Iterator[Finding]:
         """What the component, its input's form and the user's roles break."""
@@ -183,11 +204,11 @@ class Guardian:
         families = frozenset(
             each
             for each in self.families(context.point, context.component.type)
-            if self.settings.action(each) == "mask"
+            if self.settings.action(each) in ("mask", "block")
         )
 
         def mask(text: Text) -> str | None:
-            if self.settings.keys == "mask" and self._hides(text):
+            if self.settings.keys in ("mask", "block") and self._hides(text):
                 return MASK
             before = self._tail(context) if _is_piece(context, text) else ""
             spans = [
@@ -247,8 +268,9 @@ class Guardian:
 
     def _record(self, context: HookContext, identity: Identity, findings: list[Finding]) -> bool:
         """Put it down in the audit trail; False if the call must not go on without."""
-        trail, chunk = self.trail, context.point.moment is Moment.CHUNK
-        if trail is None or not (findings or (self.settings.audit_calls and not chunk)):
+        trail, point = self.trail, context.point
+        is_call = point.moment is not Moment.CHUNK and point.name != _CHECK
+        if trail is None or not (findings or (self.settings.audit_calls and is_call)):
             return True
         try:
             trail.add(_entry(context, identity, findings))
@@ -344,12 +366,7 @@ def build(settings: SecuritySettings) -> list[Row]:
 
 
 def _watched(point: HookPoint) -> bool:
-    group = point.spelling.partition(":")[0]
-    # `tool:validation` comes after `tool:before_execution`, with the same input.
-    return group in _GROUPS and point.moment is not Moment.NOTICE and point.name != _AGAIN
-
-
-_AGAIN: Final = "ToolValidation"
+    return point.spelling.partition(":")[0] in _GROUPS and point.moment is not Moment.NOTICE
 
 
 _BLOCKING: Final = dict.fromkeys(_ATTACKS, "block")

@@ -42,12 +42,12 @@ def test_calls_and_findings_are_recorded(path: Path) -> None:
     Hook.enable_builtin("security", audit=path)
     with acting_as("ada\n\x1b[31m", session="s1"):
         echo(KEY)
-    before, after = entries(path)
+    before, *_, after = entries(path)
     assert before["what"] == "violation"
     assert before["user"] == "ada\\n\\u001b[31m"
     assert before["session"] == "s1"
     assert before["rules"][0] == {"rule": "openai_key", "where": "input.value", "action": "mask"}
-    assert (after["what"], after["seq"]) == ("call", 2)
+    assert (after["what"], after["point"]) == ("call", "tool:after_execution")
     assert KEY not in path.read_text()
     assert path.stat().st_mode & 0o077 == 0
     assert verify(path).whole
