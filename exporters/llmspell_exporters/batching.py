@@ -18,6 +18,7 @@ from typing import Final, Generic, TypeVar
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
 from llmspell_exporters.otlp import Pipe
+from llmspell_otel.guard import guard
 
 R = TypeVar("R")
 
@@ -135,7 +136,7 @@ class Batcher(Generic[R]):
     def _run(self) -> None:
         with suppress_instrumentation():
             while batch := self._next():
-                self._pipe.enqueue(batch)
+                guard.contained("batching", self._pipe.enqueue, batch)
                 with self._changed:
                     self._handed += len(batch)
                     self._changed.notify_all()

@@ -21,6 +21,7 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 from llmspell_exporters.answers import Answer, Verdict
 from llmspell_exporters.ledger import Book, Held, Signal
 from llmspell_exporters.segments import Frame
+from llmspell_otel.guard import guard
 
 MEMORY: Final = 16 * 2**20
 """Bytes of encoded batches that one signal may keep in memory."""
@@ -306,7 +307,11 @@ class Delivery:
             body = self._store.read(parcel.place) if self._store and parcel.place else parcel.body
         except OSError as error:
             return Answer(verdict=Verdict.UNREADABLE, reason="spool_damaged", message=str(error))
-        answer = self._sender.send(body or b"", deadline)
+        try:
+            answer = self._sender.send(body or b"", deadline)
+        except Exception as error:  # a defect of ours must not end the thread
+            guard.report("exporting", error)
+            answer = Answer(verdict=Verdict.UNREADABLE, reason="internal_error")
         if answer.reason in _TIMED_OUT:
             self._slowness = min(self._slowness + 1, _SLOWEST)
         elif time.monotonic() < started + self._timeout:

@@ -44,8 +44,7 @@ def encoded(
     except Exception as error:
         good = [record for record in batch if _encodable(encode, record)]
         book.lose(len(batch) - len(good), "encode_error", f"{type(error).__name__}: {error}")
-        if good:
-            yield from encoded(encode, good, book)
+        yield from ((encode((record,)), 1) for record in good)
         return
     if len(body) <= MOST or len(batch) == 1:
         yield body, len(batch)

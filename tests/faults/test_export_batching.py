@@ -166,6 +166,21 @@ def test_one_bad_span_does_not_spoil_its_batch() -> None:
         assert account(ledger).lost == {"encode_error": 1}
 
 
+def test_a_defect_of_ours_ends_no_thread(caplog: pytest.LogCaptureFixture) -> None:
+    """A sender that raises: its batch is counted as lost, the next one is delivered."""
+    with OtlpReceiver(grpc=False) as receiver:
+        exporter, ledger = span_exporter(receiver)
+        sender = exporter.pipe.delivery._sender
+        with batching(exporter) as provider:
+            sender.send = None  # type: ignore[method-assign,assignment]
+            make_spans(provider, 3)
+            assert provider.force_flush(5000)
+            del sender.send  # type: ignore[attr-defined]
+            make_spans(provider, 2)
+        assert account(ledger).lost == {"internal_error": 3}
+        assert account(ledger).acknowledged == 2 == distinct(receiver)
+
+
 def test_log_records_are_booked_alike() -> None:
     """Log records are batched, delivered and counted in their own book."""
     with OtlpReceiver(grpc=False) as receiver:
