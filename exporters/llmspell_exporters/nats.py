@@ -8,7 +8,6 @@ duplicates are removed by the event's id, by the server (`Nats-Msg-Id`) and by t
 import asyncio
 import contextlib
 import logging
-import os
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -264,7 +263,7 @@ class NatsOutbox(_Side):
         self._position = position
         temporary = self._file.with_suffix(".new")
         temporary.write_text(str(position))
-        os.replace(temporary, self._file)  # noqa: PTH105 - atomic, and says so
+        temporary.replace(self._file)
 
 
 class NatsInbox(_Side):

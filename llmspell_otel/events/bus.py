@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from threading import Lock
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from llmspell_otel.errors import EventError, EventRejectedError
 from llmspell_otel.events.event import UniversalEvent, make
@@ -121,9 +121,7 @@ class EventBus:
             PatternError: a pattern is not in the grammar.
             EventError: an option is unknown or does not go with the others.
         """
-        subscription = self.subscribe(patterns, None, **options)
-        assert isinstance(subscription, Mailbox)  # noqa: S101 - no handler makes a mailbox
-        return subscription
+        return cast("Mailbox", self.subscribe(patterns, None, **options))
 
     def stream(self, patterns: str | Iterable[str], **options: Unpack[Options]) -> Stream:
         """Iterate asynchronously over the events that match *patterns*.

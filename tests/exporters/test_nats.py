@@ -152,7 +152,8 @@ def test_an_outbox_goes_on_where_it_was(server: Server, sides: tuple[Side, Side]
     first = NatsOutbox(here.journal, link(server, "here"))
     first.start()
     here.publish(range(100))
-    assert eventually(lambda: first.stats.sent == 100, 30)
+    position = here.journal.path / "outbox-LLMSPELL.position"
+    assert eventually(lambda: position.exists() and position.read_text() == "100", 30)
     first.close()
     server.stop()
     second = NatsOutbox(here.journal, link(server, "here"))
@@ -227,6 +228,7 @@ def test_what_the_journal_forgot_is_counted(server: Server, tmp_path: Path) -> N
     first.start()
     here.publish(range(10))
     assert eventually(lambda: first.stats.sent == 10, 30)
+    assert eventually((here.journal.path / "outbox-LLMSPELL.position").exists)
     first.close()
     here.publish(range(10, 110))
     here.journal.prune()
