@@ -13,6 +13,7 @@ from deploy.build._binaries import (
     BinaryBuildError,
     build,
     generate_collector,
+    is_built,
 )
 
 
@@ -38,6 +39,8 @@ def main() -> int:
         return 0
     for name in options.names or BINARIES:
         begun = time.monotonic()
+        if not is_built(name):
+            print(f"{name}: building, which takes minutes the first time", flush=True)
         try:
             path = build(name)
         except (BinaryBuildError, FileNotFoundError) as error:

@@ -63,6 +63,11 @@ def path_of(name: str) -> Path:
     return target
 
 
+def is_built(name: str) -> bool:
+    """Whether the cache has *name*, built from the pins of this tree."""
+    return _target(BINARIES[name]).is_file()
+
+
 def build(name: str) -> Path:
     """Build *name* unless the cache has it; two processes may ask at once.
 

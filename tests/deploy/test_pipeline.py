@@ -14,6 +14,7 @@ import yaml
 from tests.deploy import servers
 from tests.deploy.conftest import Stack
 
+pytestmark = pytest.mark.timeout(300)  # the first test waits for the whole stack
 RULES = sorted((servers.DEPLOY / "prometheus" / "rules").glob("*.yaml"))
 BOARDS = sorted((servers.DEPLOY / "grafana" / "dashboards").glob("*.json"))
 MINE = '{service_name="trial-desk"}'

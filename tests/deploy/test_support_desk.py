@@ -11,6 +11,7 @@ import pytest
 from tests.deploy import servers
 from tests.deploy.conftest import Stack
 
+pytestmark = pytest.mark.timeout(300)  # the first test waits for the whole stack
 RESOURCE = "service.namespace=examples,deployment.environment.name=test"
 
 
