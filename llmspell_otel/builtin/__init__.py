@@ -7,6 +7,7 @@
 from llmspell_otel.builtin.registry import (
     NAMES,
     Enabled,
+    available,
     disable,
     disable_all,
     enable,
@@ -18,6 +19,7 @@ from llmspell_otel.builtin.registry import (
 __all__ = [
     "NAMES",
     "Enabled",
+    "available",
     "disable",
     "disable_all",
     "enable",

@@ -49,7 +49,9 @@ class Flights(Generic[_Landed]):
 
     def after_fork(self) -> None:
         """Take a new lock, and forget the calls of the parent's other threads."""
-        self._lock = threading.Lock()
+        # Reentrant: the collector may end an operation, and so land its flight, at any moment,
+        # also while this very thread is about to join another.
+        self._lock = threading.RLock()
         self._flights.clear()
 
     def join(self, key: str, operation: Any) -> tuple[Flight[_Landed], bool]:

@@ -90,6 +90,8 @@ class LoggingSettings(BuiltinSettings):
         if not chosen(point.spelling, self.points, self.exclude_points):
             return 0
         level = _BY_MOMENT[point.moment]
+        if point.spelling.startswith("event:") and point.moment is not Moment.ERROR:
+            level = TRACE  # every call publishes events: logging them too says all twice
         for pattern, named in self.levels.items():
             if chosen(point.spelling, (pattern,), ()) or pattern == point.name:
                 level = _NUMBERS[named]
@@ -112,17 +114,18 @@ class Lines:
         return At(self, level)
 
     def write(self, level: int, context: HookContext) -> None:
-        """Log one line; what fails is told once, and nothing of it reaches the call."""
-        otel = self.settings.otel
-        if not (otel or self.logger.isEnabledFor(level)):
+        """Log one line, if anybody takes it."""
+        standard = self.logger.isEnabledFor(level)
+        emitted = self.settings.otel and _provided() and not _bridged(self.logger)
+        if not (standard or emitted):
             return
         fields = _fields(context)
         body = f"{context.point.spelling} {inert(context.component.type)}"
         body = f"{body} {self.renderer.line(context.component.name)}{self._details(context)}"
         own: Any = getattr(context.operation, "context", None)
-        if self.logger.isEnabledFor(level):
+        if standard:
             self._log(level, body, fields, own)
-        if otel and not _bridged(self.logger):
+        if emitted:
             _emit(level, body, fields, own)
 
     def _log(self, level: int, body: str, fields: dict[str, Any], own: Any) -> None:
@@ -203,6 +206,14 @@ def _bridged(logger: logging.Logger) -> bool:
                 return True
         at = at.parent if at.propagate else None
     return False
+
+
+def _provided() -> bool:
+    """Whether the process has a provider of OpenTelemetry loggers."""
+    return type(_logs.get_logger_provider()).__name__ not in _NO_PROVIDERS
+
+
+_NO_PROVIDERS: Final = frozenset({"ProxyLoggerProvider", "NoOpLoggerProvider"})
 
 
 def _emit(level: int, body: str, fields: Mapping[str, Any], own: Any) -> None:

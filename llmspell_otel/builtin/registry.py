@@ -4,6 +4,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from importlib.util import find_spec
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Final
 
@@ -189,6 +190,11 @@ def is_enabled(name: str) -> bool:
 def enabled() -> dict[str, Enabled]:
     """What is on, by name."""
     return switchboard.enabled()
+
+
+def available() -> tuple[str, ...]:
+    """The built-in hooks that this installation has."""
+    return tuple(name for name, home in HOMES.items() if find_spec(home) is not None)
 
 
 def name_of(name: str) -> str:

@@ -84,11 +84,14 @@ class Renderer:
         """*value* as one line."""
         pieces: list[str] = []
         room = self.limit + _MARGIN
-        for piece in self._pieces(value, 0):
-            pieces.append(piece)
-            room -= len(piece)
-            if room <= 0:
-                break
+        try:
+            for piece in self._pieces(value, 0):
+                pieces.append(piece)
+                room -= len(piece)
+                if room <= 0:
+                    break
+        except Exception:
+            pieces.append("<unreadable>")  # an object that fails whatever it is asked
         return self.line("".join(pieces))
 
     def line(self, text: str) -> str:

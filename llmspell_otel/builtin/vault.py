@@ -114,16 +114,21 @@ def packed(entry: Entry, *, models: bool) -> bytes | None:
         models: whether records of pydantic's may come back as mappings: adapters of models
             make their library's own of those.
     """
-    value = entry.value
-    dump = getattr(value, "model_dump", None)
-    if models and callable(dump):
-        value = dump(mode="json", warnings=False)
+    about = asdict(replace(entry, value=None))
     try:
-        text = json.dumps({**asdict(replace(entry, value=None)), "value": value})
-        same = json.loads(text)["value"] == value
+        if models:
+            return json.dumps({**about, "value": entry.value}, default=_dumped).encode()
+        text = json.dumps({**about, "value": entry.value})
+        return text.encode() if json.loads(text)["value"] == entry.value else None
     except (TypeError, ValueError, RecursionError):
         return None
-    return text.encode() if same else None
+
+
+def _dumped(value: Any) -> Any:
+    dump = getattr(value, "model_dump", None)
+    if not callable(dump):
+        raise TypeError(f"{type(value).__name__} has no form in JSON")
+    return dump(mode="json", warnings=False)
 
 
 def unpacked(data: bytes | None) -> Entry | None:

@@ -1,0 +1,89 @@
+"""What the built-in hooks cost: ``python -m tests.benchmarks.builtin``.
+
+A call of 1 ms and one of 500 ms (a sleep: the wait of a network), each alone and with all
+built-in hooks on, in turns, so that a busy machine is busy for both. Printed are medians, and
+the median of the ratios of neighbouring pairs. Answers are not repeated, so that the cache
+always misses and keeps, which is its dearest way.
+"""
+
+import itertools
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from llmspell_otel import Hook, tool
+from llmspell_otel.builtin import NAMES, available
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "caching": {"include": ["*"]},
+    "rate_limit": {"rate": 1e9, "burst": 1e9},
+    "retry": {"tools": ["*"], "agents": ["*"]},
+    "logging": {"content": True, "logger": "benchmark"},
+}
+_numbers = itertools.count()
+
+
+def work_of(seconds: float) -> Callable[[str], str]:
+    """A tool that waits that long."""
+
+    @tool("work")
+    def work(query: str) -> str:
+        time.sleep(seconds)
+        return query
+
+    return work
+
+
+def measured(call: Callable[[str], str]) -> int:
+    """Nanoseconds of one call."""
+    query = f"question {next(_numbers)}"
+    began = time.perf_counter_ns()
+    call(query)
+    return time.perf_counter_ns() - began
+
+
+def pairs(call: Callable[[str], str], rounds: int) -> Iterator[tuple[int, int]]:
+    """Nanoseconds without and with the built-in hooks."""
+    for _ in range(rounds):
+        Hook.disable_all_builtin()
+        measured(call)
+        off = measured(call)
+        switch_on()
+        measured(call)
+        yield off, measured(call)
+
+
+def switch_on() -> tuple[str, ...]:
+    """Enable every built-in hook there is."""
+    names = available()
+    for name in names:
+        Hook.enable_builtin(name, SETTINGS.get(name, {}))
+    return names
+
+
+def main() -> None:
+    """Print the table."""
+    on = switch_on()
+    print(f"Python {platform.python_version()}, {platform.machine()}; on: {', '.join(on)}")
+    if missing := sorted(set(NAMES) - set(on)):
+        print(f"not there: {', '.join(missing)}")
+    print("call     off median   on median   added      median ratio")
+    for seconds, rounds in ((0.001, 300), (0.5, 9)):
+        call = work_of(seconds)
+        both = list(pairs(call, rounds))
+        off = statistics.median(each[0] for each in both)
+        with_all = statistics.median(each[1] for each in both)
+        ratio = statistics.median(each[1] / each[0] for each in both)
+        added = (with_all - off) / 1e3
+        print(
+            f"{seconds * 1e3:4.0f} ms  {off / 1e6:8.3f} ms {with_all / 1e6:8.3f} ms"
+            f" {added:8.1f} us {100 * (ratio - 1):8.2f} %"
+        )
+    Hook.disable_all_builtin()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
