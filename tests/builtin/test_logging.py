@@ -99,7 +99,7 @@ def test_points_and_components_can_be_chosen(lines: Lines) -> None:
     Hook.enable_builtin(
         "logging",
         level="debug",
-        points="tool:*,agent:after_*",
+        points="tool:*,agent:after_e*",
         exclude_points="*:before_*",
         exclude="tool:sea*",
         otel=False,
