@@ -8,6 +8,7 @@ import click
 import llmspell_otel
 
 _COMMANDS: Final = {
+    "cost": "Sum what was spent, by run, agent, model, user, ….",
     "doctor": "Tell what is installed, what is instrumented, and where telemetry goes.",
     "events": "Follow, find, export and count the events that were kept.",
     "hooks": "List hooks and the state of their breakers.",
