@@ -55,8 +55,9 @@ class Phases(Advice):
         self._component = Component("tool", operation.name)
         self._traits = traits_of(operation.name)
         limits = self._traits.limits
-        measures = ALLOCATED.hooks or RELEASED.hooks or limits.memory_bytes is not None
-        self._usage = Usage(operation.name, limits, memory=bool(measures))
+        limited_use = limits.memory_bytes is not None or limits.cpu_seconds is not None
+        measured = bool(ALLOCATED.hooks or RELEASED.hooks or limited_use)
+        self._usage = Usage(operation.name, limits, measured=measured)
         if limits.seconds is not None:
             shape, call = operation.aspect.shape, operation.call
             target = limited(call.target, shape, limits.seconds, "tool", operation.name)
@@ -140,7 +141,7 @@ class Phases(Advice):
             if TIMEOUT.hooks:
                 yield from self._phase(TIMEOUT, "Timeout", error=error)
             limit = {"name": "tool.seconds", "limit": error.seconds, "unit": "s"}
-            value = self._usage.metrics()["wall_time_ms"] / 1e3
+            value = self._usage.wall_seconds
             yield from self._passed(Passed(limit, value))
 
     def _release(self, *, success: bool) -> Flow[None]:

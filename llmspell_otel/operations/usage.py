@@ -3,6 +3,7 @@
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -44,14 +45,14 @@ class Passed:
 class Usage:
     """What one call of a tool uses. Processor time and memory are those of the whole process."""
 
-    __slots__ = ("_began", "_cpu", "_left", "_memory", "limits", "name")
+    __slots__ = ("_began", "_left", "cpu", "limits", "memory", "name")
 
-    def __init__(self, name: str, limits: ResourceLimits, *, memory: bool) -> None:
+    def __init__(self, name: str, limits: ResourceLimits, *, measured: bool) -> None:
         self.name = name
         self.limits = limits
         self._left = False
-        self._memory = resources.memory_bytes() if memory else None
-        self._cpu = resources.cpu_seconds()
+        self.memory = resources.memory_bytes() if measured else None
+        self.cpu = resources.cpu_seconds() if measured else None
         self._began = _clock()
         books.enter(name)
 
@@ -61,37 +62,78 @@ class Usage:
             self._left = True
             books.leave(self.name)
 
-    def metrics(self) -> dict[str, Any]:
-        """What was used so far, under the names that hooks know."""
-        grown = 0 if self._memory is None else resources.memory_bytes() - self._memory
-        return {
-            "wall_time_ms": (_clock() - self._began) * 1e3,
-            "cpu_time_ms": (resources.cpu_seconds() - self._cpu) * 1e3,
-            "memory_bytes": grown,
-            "operations_count": books.made[self.name],
-            "concurrent_ops": books.running[self.name],
-        }
+    @property
+    def wall_seconds(self) -> float:
+        """Since the call began."""
+        return _clock() - self._began
+
+    def metrics(self) -> "Metrics":
+        """What is used, under the names that hooks know; read when somebody looks."""
+        return Metrics(self)
 
     def at_the_door(self) -> Passed | None:
         """The limit that forbids this call, if one does."""
-        found = self.metrics()
-        for name, key in (("concurrent", "concurrent_ops"), ("operations", "operations_count")):
-            limit = getattr(self.limits, name)
-            if limit is not None and found[key] > limit:
-                return Passed(
-                    {"name": f"tool.{name}", "limit": limit, "unit": "{call}"}, found[key]
-                )
+        limits, name = self.limits, self.name
+        if limits.concurrent is not None and books.running[name] > limits.concurrent:
+            return _passed("concurrent", limits.concurrent, "{call}", books.running[name])
+        if limits.operations is not None and books.made[name] > limits.operations:
+            return _passed("operations", limits.operations, "{call}", books.made[name])
         return None
 
     def afterwards(self) -> list[Passed]:
         """The limits that this call passed."""
-        found, limits = self.metrics(), self.limits
-        passed: list[Passed] = []
-        cpu, grown = found["cpu_time_ms"] / 1e3, found["memory_bytes"]
-        if limits.cpu_seconds is not None and cpu > limits.cpu_seconds:
-            limit = {"name": "tool.cpu_seconds", "limit": limits.cpu_seconds, "unit": "s"}
-            passed.append(Passed(limit, cpu))
-        if limits.memory_bytes is not None and grown > limits.memory_bytes:
-            limit = {"name": "tool.memory_bytes", "limit": limits.memory_bytes, "unit": "By"}
-            passed.append(Passed(limit, grown))
+        limits, passed = self.limits, list[Passed]()
+        if limits.cpu_seconds is not None and self.cpu is not None:
+            used = resources.cpu_seconds() - self.cpu
+            if used > limits.cpu_seconds:
+                passed.append(_passed("cpu_seconds", limits.cpu_seconds, "s", used))
+        if limits.memory_bytes is not None and self.memory is not None:
+            grown = resources.memory_bytes() - self.memory
+            if grown > limits.memory_bytes:
+                passed.append(_passed("memory_bytes", limits.memory_bytes, "By", grown))
         return passed
+
+
+def _passed(name: str, limit: float, unit: str, value: float) -> Passed:
+    return Passed({"name": f"tool.{name}", "limit": limit, "unit": unit}, value)
+
+
+class Metrics(Mapping[str, Any]):
+    """What a call uses at one moment.
+
+    Processor time and memory are there where they are measured, and read when somebody looks:
+    asking the system may cost more than the call.
+    """
+
+    __slots__ = ("_noted", "_usage")
+
+    def __init__(self, usage: Usage) -> None:
+        self._usage = usage
+        self._noted: dict[str, float] = {
+            "wall_time_ms": usage.wall_seconds * 1e3,
+            "operations_count": books.made[usage.name],
+            "concurrent_ops": books.running[usage.name],
+        }
+
+    def __getitem__(self, name: str) -> float:
+        if name not in self._noted:
+            if self._usage.cpu is None:
+                raise KeyError(name)
+            self._noted[name] = _READINGS[name](self._usage)
+        return self._noted[name]
+
+    def __iter__(self) -> Iterator[str]:
+        measured = _READINGS if self._usage.cpu is not None else ()
+        return iter((*self._noted, *(name for name in measured if name not in self._noted)))
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+
+_READINGS: Final[Mapping[str, Callable[[Usage], float]]] = {
+    "cpu_time_ms": lambda usage: (resources.cpu_seconds() - (usage.cpu or 0)) * 1e3,
+    "memory_bytes": lambda usage: resources.memory_bytes() - (usage.memory or 0),
+}
