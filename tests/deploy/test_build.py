@@ -67,7 +67,7 @@ def test_every_pin_is_committed_and_names_no_host(name: str) -> None:
     pins = BINARIES[name].pins
     assert {"go.mod", "go.sum"} <= {pin.name for pin in pins}
     for pin in pins:
-        assert not re.search(r"https?://|proxy\.golang|/root/|/home/", pin.read_text()), pin
+        assert not re.search(r"https?://|=> [./]", pin.read_text()), pin
 
 
 def test_the_gateway_has_all_of_the_sidecar_at_the_same_versions() -> None:
