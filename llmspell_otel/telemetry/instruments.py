@@ -170,11 +170,24 @@ class Instruments:
     ) -> None:
         self.guard = Guard()
         self._meter = metrics.get_meter(names.SCOPE, version, meter_provider, semconv.SCHEMA_URL)
-        self._recorders: dict[str, Callable[..., None]] = {
-            row.name: self._recorder(row)
+        self._made: dict[str, Callable[..., None]] = {}
+        self._recorders: dict[str, Callable[..., None]] = {}
+        self._usual = (frozenset(also), frozenset(without))
+        self.choose()
+
+    def choose(self, also: Collection[str] = (), without: Collection[str] = ()) -> None:
+        """Record into those *also* wanted, not into those *without*, beside the usual choice."""
+        wanted, unwanted = self._usual[0] | set(also), self._usual[1] | set(without)
+        self._recorders = {
+            row.name: self._kept(row)
             for row in TABLE
-            if row.name not in without and (not row.opt_in or row.name in also)
+            if row.name not in unwanted and (not row.opt_in or row.name in wanted)
         }
+
+    def _kept(self, row: Instrument) -> Callable[..., None]:
+        if row.name not in self._made:
+            self._made[row.name] = self._recorder(row)
+        return self._made[row.name]
 
     def record(self, points: Iterable[Point], context: Context | None = None) -> None:
         """Record *points*, with the span in *context* as their exemplar."""
