@@ -26,7 +26,10 @@ if TYPE_CHECKING:
         Skipped,
     )
     from llmspell_otel.operations import agent, stage, tool, workflow
+    from llmspell_otel.operations.lifecycle import AgentLifecycle, AsyncAgentLifecycle
     from llmspell_otel.runtime import configure, instrument, uninstrument
+    from llmspell_otel.sessions import session
+    from llmspell_otel.state import State
 
 __version__: Final = "0.1.0"
 
@@ -50,11 +53,16 @@ _HOMES: Final = {
         "Skipped",
     ),
     "operations": ("agent", "stage", "tool", "workflow"),
+    "operations.lifecycle": ("AgentLifecycle", "AsyncAgentLifecycle"),
     "runtime": ("configure", "instrument", "uninstrument"),
+    "sessions": ("session",),
+    "state": ("State",),
 }
 _HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "AgentLifecycle",
+    "AsyncAgentLifecycle",
     "Cache",
     "Cancel",
     "Component",
@@ -71,11 +79,13 @@ __all__ = [
     "Result",
     "Retry",
     "Skipped",
+    "State",
     "UniversalEvent",
     "__version__",
     "agent",
     "configure",
     "instrument",
+    "session",
     "stage",
     "tool",
     "uninstrument",

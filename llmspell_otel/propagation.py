@@ -14,7 +14,7 @@ Everything travels as W3C trace context and baggage, by the propagators that Ope
 configured with. Decisions travel as hook, point and result; never reasons, inputs or outputs.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Generator, Iterable, Mapping, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -117,7 +117,7 @@ def inject(headers: _Headers, *, to: str = "", policy: PropagationPolicy = DEFAU
 @contextmanager
 def received(
     headers: Mapping[str, str], *, policy: PropagationPolicy = DEFAULT
-) -> Iterator[Received]:
+) -> Generator[Received]:
     """Work as part of the call whose request had these *headers*.
 
     Operations inside join its trace and correlation id, `trail` begins with its decisions, and

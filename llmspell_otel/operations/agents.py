@@ -8,23 +8,39 @@ execution goes to Running and back to Ready, whatever came of it, and the end of
 
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any, Final
 
 from llmspell_otel.errors import AgentStateError, OperationCancelled
-from llmspell_otel.events import default_bus
 from llmspell_otel.guard import guard
 from llmspell_otel.hooks.driving import Flow, drive, drive_async
 from llmspell_otel.operations.machine import Lifecycle
+from llmspell_otel.operations.ports import ports
 from llmspell_otel.operations.states import ALLOWED, CHANGED, AgentState, watch
 
 _S = AgentState
 
 
+class _Watchers:
+    """Whether anybody wants to know of lives: one test for a call that nobody looks at."""
+
+    def __init__(self) -> None:
+        self.there = False
+        watch.follow(self.look)
+        ports.listen(self.look)
+
+    def look(self) -> None:
+        """Look anew."""
+        self.there = watch.on or ports.bus.wants(CHANGED)
+
+
+watchers: Final = _Watchers()
+
+
 def watched() -> bool:
     """Whether anybody wants to know of lives."""
-    return watch.on or default_bus().wants(CHANGED)
+    return watchers.there
 
 
 class Life:
@@ -53,7 +69,7 @@ class Life:
 
     def watched(self) -> bool:
         """Whether executions have to go through `began` and `over`."""
-        return self.followed or watched()
+        return self.followed or watchers.there
 
     def began(self) -> Flow[None]:
         """Before an execution.
@@ -105,7 +121,7 @@ class Life:
             guard.report(f"following agent {self.name}", error)
 
     @contextmanager
-    def initialization(self) -> Iterator[None]:
+    def initialization(self) -> Generator[None]:
         """Around what makes the agent: it is Ready afterwards, or in Error.
 
         Raises:
@@ -120,7 +136,7 @@ class Life:
         drive(self._steps(_S.READY, "constructed"))
 
     @contextmanager
-    def execution(self) -> Iterator[None]:
+    def execution(self) -> Generator[None]:
         """Around one execution, blocking."""
         drive(self.began())
         try:

@@ -449,3 +449,13 @@ def test_a_hook_may_refuse_to_initialise_an_agent(hook: Any) -> None:
         answer("a")
     handle.unregister()
     assert answer("a") == "A"
+
+
+def test_a_subscription_follows_decorated_agents() -> None:
+    """Whoever listens to `agent:state_changed` sees each life from there on."""
+    told: list[str] = []
+    with Event.subscribe("agent.state_changed", lambda event: told.append(event.data["to_state"])):
+        answer("a")
+    assert told == ["Initializing", "Ready", "Running", "Ready"]
+    answer("a")
+    assert len(told) == 4
