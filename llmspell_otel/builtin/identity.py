@@ -1,6 +1,6 @@
 """Who a call is made for: a user, roles, a tenant, a session."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -31,7 +31,7 @@ _acting: ContextVar[Identity] = ContextVar("llmspell_identity", default=NOBODY)
 @contextmanager
 def acting_as(
     user: str = "", *, roles: Iterable[str] = (), tenant: str = "", session: str = ""
-) -> Iterator[Identity]:
+) -> Generator[Identity]:
     """Have the calls made inside belong to *user*; it stays in this process.
 
     It follows the running context: tasks and threads that copy it belong too.

@@ -16,7 +16,7 @@ from llmspell_otel.events.event import UniversalEvent
 from llmspell_otel.events.timeline.text import plain
 
 _RECORDED: Final = "cost.recorded"
-_COLUMNS: Final = ("name", "currency", "cost", "calls", "unpriced")
+_COLUMNS: Final[tuple[str, ...]] = ("name", "currency", "cost", "calls", "unpriced")
 
 
 @click.command(short_help="Sum what was spent, by run, agent, model, user, ….")
