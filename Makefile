@@ -35,7 +35,7 @@ $(LEGACY_STAMP): pyproject.toml .ci/constraints-openai2.txt | $(BIN)/uv
 	@echo "installing the OpenAI 2.x environment into $(LEGACY)"
 	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(LEGACY)
 	@$(BIN)/uv pip install --quiet --python $(LEGACY)/bin/python --constraints .ci/constraints-openai2.txt \
-		-e '.[cost,prometheus,testing,openai]' 'pytest>=9' pytest-timeout
+		-e '.[cost,prometheus,testing,openai]' 'pytest>=9' pytest-timeout pytest-rerunfailures hypothesis
 	@touch $@
 
 demo: $(STAMP) ## Run the support desk: an unmodified agent, seen and steered.

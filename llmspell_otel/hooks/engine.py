@@ -305,6 +305,7 @@ def _dragged(slot: Slot, hooks: tuple[Registration, ...], elapsed: int) -> None:
 
 def _timed(hook: Registration, elapsed: int) -> None:
     """Report a slow call; an overrun of the hook's own time opens its breaker at once."""
+    hook.took = elapsed
     breaker = hook.breaker
     if elapsed < breaker.slow_ns or hook.call is not hook.function:
         return

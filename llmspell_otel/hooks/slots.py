@@ -56,6 +56,7 @@ class Registration:
         "slot",
         "tags",
         "timeout",
+        "took",
     )
     _ids = itertools.count(1)
 
@@ -81,6 +82,8 @@ class Registration:
         self.failures = 0
         self.counted = 0
         self.missed = 0
+        self.took = 0
+        """Nanoseconds of its last call that was timed by itself; 0 before any was."""
         self.budget: OverheadBudget | None = None
         self.breaker = Breaker(
             options.breaker, clock=time.perf_counter_ns, on_change=self._on_breaker_change

@@ -24,6 +24,7 @@ from llmspell_otel.hooks.results import Cache
 from llmspell_otel.hooks.store import MISSING
 from llmspell_otel.operations.call import Call, Codec, Kind, Shape
 from llmspell_otel.operations.facts import Chunked, Firing, closing_facts_of, facts_of
+from llmspell_otel.operations.overhead import weigh
 from llmspell_otel.operations.points import MOMENTS, Moments
 from llmspell_otel.operations.ports import Telemetry, ports
 from llmspell_otel.points import Moment
@@ -261,6 +262,9 @@ class Operation:
         """End, once; never raises."""
         if not self.ended:
             self.ended = True
+            if self.firings:
+                elapsed = time.perf_counter_ns() - self.began
+                guard.contained("weighing hooks", weigh, self, elapsed)
             if self.observed:
                 guard.contained("ending an operation", self._close, outcome, error)
 
