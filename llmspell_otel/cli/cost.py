@@ -74,7 +74,7 @@ _TEXTS: Final = 2
 
 
 def _csv(rows: list[dict[str, Any]]) -> None:
-    writer = csv.DictWriter(sys.stdout, _COLUMNS, lineterminator="\n")
+    writer: csv.DictWriter[str] = csv.DictWriter(sys.stdout, _COLUMNS, lineterminator="\n")
     writer.writeheader()
     for row in rows:
         # A spreadsheet takes what begins like this for a formula.

@@ -27,7 +27,7 @@ from llmspell_otel.operations.ports import ports
 from llmspell_otel.testing import ModelServer, Reply, Usage
 from tests.telemetry.support import Signals
 
-PAGE = Path(__file__).parents[2] / "docs/how-to/builtin-cost.md"
+PAGE = Path(__file__).parents[2] / "docs/how-to/builtin-cost-tracking.md"
 PRICES = {"gpt-5-mini": {"input": "0.1", "output": "0.3"}}
 ONE = Decimal("0.000013")  # 100 tokens at 0.1, 10 at 0.3, per million
 
