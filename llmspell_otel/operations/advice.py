@@ -8,9 +8,10 @@ from typing import Any, Final
 
 from llmspell_otel.errors import OperationCancelled
 from llmspell_otel.guard import guard
-from llmspell_otel.hooks.context import HookContext
+from llmspell_otel.hooks.context import Decision, HookContext
 from llmspell_otel.hooks.driving import Effect, Flow, Recalled, consult
-from llmspell_otel.hooks.results import Cancel, Redirect, Replace, Result, Retry
+from llmspell_otel.hooks.results import Cancel, Modified, Redirect, Replace, Result, Retry
+from llmspell_otel.hooks.slots import Slot
 from llmspell_otel.hooks.store import MISSING
 from llmspell_otel.operations.call import Call
 from llmspell_otel.operations.effects import Branches, Join, Remember, Sleep, Spawn
@@ -97,23 +98,31 @@ class Advice:
             result = yield from consult(slot, context)
         operation.firings.append(Firing(slot, _clock() - began, context.decisions[told:]))
         operation.to_store += context.to_store
-        self._apply(context, given)
+        if not self._apply(context, given) and _guarded(slot, context.decisions[told:]):
+            # What was to be masked must not go out unmasked because the mask did not fit.
+            result = result or Cancel("a guard's change of the input does not fit this call")
         if context.branches:
             yield from self._fork(context)
         return None if operation.past_changing(moment) else result
 
-    def _apply(self, context: HookContext, given: object) -> None:
+    def _apply(self, context: HookContext, given: object) -> bool:
+        """Take over what hooks modified; False if a changed input does not fit the call."""
         operation, data = self.operation, context.data
         if self.moment is Moment.BEFORE:
             if data.get("input") is not given:
-                guard.contained("changing a call", operation.take_input, data.get("input"))
+                try:
+                    operation.take_input(data["input"])
+                except Exception as error:
+                    guard.report("changing a call", error)
+                    return False
         elif operation.past_changing(self.moment):
-            return
+            return True
         elif self.moment is Moment.AFTER:
             if "output" in data and data["output"] is not operation.output:
                 operation.output = self._native(data["output"])
         elif data.get("error") is not operation.error:
             guard.contained("changing an error", operation.take_error, data.get("error"))
+        return True
 
     def _native(self, value: Any) -> Any:
         """A hook's *value* in the shape the caller expects; as it is, if it does not fit."""
@@ -253,6 +262,12 @@ def _copied(value: Any) -> Any:
         return copy.deepcopy(value)
     except Exception:
         return value
+
+
+def _guarded(slot: Slot, decisions: list[Decision]) -> bool:
+    """Whether one of those who modified the data fails closed."""
+    modified = {each.hook for each in decisions if each.result == Modified.kind}
+    return any(hook.on_failure == "cancel" and hook.name in modified for hook in slot.hooks)
 
 
 _ACTS: Final[dict[type, Callable[[Advice, Any], Flow[bool]]]] = {

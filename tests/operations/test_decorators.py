@@ -132,6 +132,17 @@ def test_arguments_that_do_not_fit_change_nothing() -> None:
     assert guard.failures == before + 1
 
 
+def test_a_guards_arguments_that_do_not_fit_refuse_the_call() -> None:
+    """What fails closed does so here too: nothing goes out that was to be masked."""
+    Hook.register(
+        "tool:before_execution",
+        lambda context: Modified({"input": None}),
+        on_failure="cancel",
+    )
+    with pytest.raises(OperationCancelled, match="does not fit"):
+        Desk().method(4)
+
+
 @pytest.mark.usefixtures("hooked")
 def test_a_wrong_call_fails_as_before() -> None:
     """The function's own `TypeError` reaches the caller."""
