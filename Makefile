@@ -7,6 +7,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS := .[cost,nats,prometheus,redis,testing,openai,openai-agents]
+# Debian's packages, each with a program of the same name, that the tests drive.
+PROGRAMS := redis-server nats-server chromium
 STAMP := $(VENV)/.installed
 LEGACY := .venv-openai2
 LEGACY_STAMP := $(LEGACY)/.installed
@@ -26,7 +28,8 @@ $(BIN)/uv:
 
 $(STAMP): pyproject.toml .ci/constraints.txt | $(BIN)/uv
 	@echo "installing llmspell-otel and its tools into $(VENV)"
-	@command -v redis-server >/dev/null && command -v nats-server >/dev/null || { apt-get update -qq; apt-get install -y -qq redis-server nats-server; }
+	@for each in $(PROGRAMS); do command -v $$each >/dev/null || missing=1; done; [ -z "$${missing:-}" ] || \
+		{ apt-get update -qq; apt-get install -y -qq --no-install-recommends $(PROGRAMS); }
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints .ci/constraints.txt --group dev --group deploy -e '$(EXTRAS)'
 	@touch $@
 

@@ -160,7 +160,7 @@ def test_timeline_writes_a_page(folder: Path, tmp_path: Path) -> None:
     target = tmp_path / "run.html"
     result = run(folder, "timeline", RUN, "--html", str(target))
     assert result.exit_code == 0
-    assert target.read_text().count("<details") == 6
+    assert target.read_text().count("<details id") == 6
 
 
 def test_the_last_run_is_the_latest(folder: Path) -> None:

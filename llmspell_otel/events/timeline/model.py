@@ -30,6 +30,7 @@ class Operation:
         attempts: How often the call was made.
         attributes: Under their semantic-convention names.
         decisions: What hooks answered: hook, point, result, reason.
+        firings: Which hooks ran: point, hook, duration in seconds, result.
         chunks: Count, first and intervals (seconds) of a stream.
         error: Type and stack trace, if there was an error.
         own_cost: US dollars of this very call, as its events tell them.
@@ -52,6 +53,7 @@ class Operation:
     attempts: int = 1
     attributes: Mapping[str, Any] = field(default_factory=dict)
     decisions: list[Mapping[str, Any]] = field(default_factory=list)
+    firings: list[Mapping[str, Any]] = field(default_factory=list)
     chunks: Mapping[str, Any] | None = None
     error: Mapping[str, Any] | None = None
     own_cost: Decimal | None = None
@@ -241,8 +243,8 @@ def _learn_the_end(operation: Operation, event: UniversalEvent, data: dict[str, 
     failed = event.event_type.endswith("_error")
     operation.outcome = str(data.get("outcome") or ("error" if failed else "ok"))
     operation.attempts = _integer(data.get("attempts")) or 1
-    decisions = data.get("decisions")
-    operation.decisions = [_mapping(each) for each in decisions] if decisions else []
+    operation.decisions = _mappings(data.get("decisions"))
+    operation.firings = _mappings(data.get("hooks"))
     operation.chunks = _mapping(data.get("chunks")) or None
     operation.error = _mapping(data.get("error")) or None
     operation.own_cost = _decimal(data.get("cost"))
@@ -310,6 +312,10 @@ def _integer(value: object) -> int:
 
 def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _mappings(value: object) -> list[Mapping[str, Any]]:
+    return [_mapping(each) for each in value] if isinstance(value, list | tuple) else []
 
 
 def _decimal(value: object) -> Decimal | None:
