@@ -13,3 +13,6 @@ settings.register_profile(
 )
 if os.environ.get("CI"):
     settings.load_profile("ci")
+
+# No test leaves its books in the user's temporary folder; those of books name a folder of theirs.
+os.environ.setdefault("LLMSPELL_OTEL_STATE_DIR", "none")

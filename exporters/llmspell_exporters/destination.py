@@ -43,6 +43,12 @@ class Destination:
     client_certificate: str | None = None
     client_key: str | None = None
 
+    def __str__(self) -> str:
+        """The endpoint as it may be shown: without a user's name and password."""
+        scheme, separator, rest = self.endpoint.rpartition("//")
+        host, slash, path = rest.partition("/")
+        return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"
+
 
 class Overrides(TypedDict, total=False):
     """What may be given in place of the environment's variables; see `Destination`."""

@@ -194,6 +194,7 @@ class Ledger:
     def __init__(self) -> None:
         self._books = {signal: Book(signal) for signal in Signal}
         self._observed = False
+        self._at_end: list[Callable[[], None]] = []
         if hasattr(os, "register_at_fork"):
             reset = weakref.WeakMethod(self._reset)
             os.register_at_fork(after_in_child=lambda: (method := reset()) and method())
@@ -212,8 +213,14 @@ class Ledger:
             self._observed = True
             _publish(self, metrics.get_meter("llmspell_exporters", meter_provider=meter_provider))
 
-    def report(self) -> None:
-        """Print one line on stderr if something was lost or rejected."""
+    def at_end(self, callback: Callable[[], None]) -> None:
+        """Have *callback* called when the books are closed."""
+        self._at_end.append(callback)
+
+    def close(self) -> None:
+        """Nothing more will be entered: print one line on stderr if something fell short."""
+        for callback in self._at_end:
+            callback()
         if line := self.snapshot().losses():
             with suppress(OSError, ValueError, AttributeError):  # stderr may be gone by then
                 sys.stderr.write(f"llmspell: {line}\n")
@@ -278,4 +285,4 @@ ledger: Final = Ledger()
 
 # Registered on import, before any provider exists: what is registered first is called last, when
 # all providers have shut down.
-atexit.register(ledger.report)
+atexit.register(ledger.close)

@@ -12,6 +12,7 @@ process for thirty.
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, Unpack, cast
 
 from opentelemetry.sdk._logs import ReadableLogRecord
@@ -75,12 +76,14 @@ class Pipe:
         self._budget = options.pop("shutdown_budget", budget)
         self.ledger = options.pop("ledger", process_ledger)
         self.ledger.observe()
+        if self.ledger is process_ledger:
+            _keep_books()
         self.book = self.ledger.book(signal)
         self.to = destination(signal, **cast("Overrides", options))
         self._encode = encode
         self._closed = self._slow = False
         self.delivery = Delivery(
-            sender or _sender(self.to),
+            sender or sender_to(self.to),
             self.book,
             store=store,
             timeout=self.to.timeout,
@@ -151,7 +154,15 @@ def _spool() -> Store | None:
     return configured()
 
 
-def _sender(to: Destination) -> Sender:
+def _keep_books() -> None:
+    with suppress(ImportError):  # no file locks on this system
+        from llmspell_exporters.books import keeper
+
+        keeper.start()
+
+
+def sender_to(to: Destination) -> Sender:
+    """What brings batches there, over HTTP or gRPC."""
     if to.protocol == "grpc":
         from llmspell_exporters.over_grpc import GrpcSender
 

@@ -72,7 +72,7 @@ class GrpcSender:
         except grpc.FutureCancelledError:
             return again("unreachable", "shutting down")
         except (OSError, ValueError, RuntimeError, TypeError) as error:
-            return refused("unusable_destination", f"{self._to.endpoint}: {error}")
+            return refused("unusable_destination", f"{self._to}: {error}")
 
     def abort(self) -> None:
         """End an attempt under way, from another thread, and every later one."""
@@ -107,7 +107,7 @@ class GrpcSender:
 
 def _channel(to: Destination) -> grpc.Channel:
     url = urlsplit(to.endpoint)
-    target = url.netloc or to.endpoint
+    target = (url.netloc or to.endpoint).rpartition("@")[2]  # gRPC knows no users in addresses
     compression = _COMPRESSION[to.compression]
     insecure = url.scheme == "http" if to.insecure is None else to.insecure
     if insecure and url.scheme != "https":

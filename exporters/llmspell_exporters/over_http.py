@@ -128,13 +128,13 @@ class HttpSender:
                 return self._post(encoded, deadline)
         except TimeoutError:
             self.close()
-            return again("timeout", f"no answer from {self._to.endpoint} in time")
+            return again("timeout", f"no answer from {self._to} in time")
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            return again("unreachable", f"{self._to.endpoint}: {error}")
+            return again("unreachable", f"{self._to}: {error}")
         except (ValueError, UnicodeError) as error:
             self.close()
-            return refused("unusable_destination", f"{self._to.endpoint}: {error}")
+            return refused("unusable_destination", f"{self._to}: {error}")
 
     def abort(self) -> None:
         """End an attempt under way, from another thread, and every later one."""

@@ -77,7 +77,7 @@ class _Handler:
                 with contextlib.suppress(Exception):
                     finish() if deadly else finish(int(budget.remaining() * 1000))
         if deadly:
-            ledger.report()
+            ledger.close()
 
 
 _installed: _Handler | None = None

@@ -251,16 +251,21 @@ class Spool:
         self._found[signal].extend(frames)
 
 
+def directory() -> Path | None:
+    """The directory that the environment names, or None."""
+    named = os.environ.get(DIRECTORY, "").strip()
+    return Path(named).absolute() if named else None
+
+
 def configured() -> Spool | None:
     """The spool that the environment asks for, one for the whole process; None if it asks for none.
 
     `LLMSPELL_OTEL_SPOOL_DIR`, `LLMSPELL_OTEL_SPOOL_MAX_BYTES` (256 MiB) and
     `LLMSPELL_OTEL_SPOOL_FSYNC` (false).
     """
-    directory = os.environ.get(DIRECTORY, "").strip()
-    if not directory:
+    key = directory()
+    if key is None:
         return None
-    key = Path(directory).absolute()
     with _configuring:
         if key not in _configured:
             limit = int(number(MAX_BYTES, DEFAULT_MAX_BYTES))

@@ -10,7 +10,7 @@ import llmspell_otel
 _COMMANDS: Final = {
     "cost": "Sum what was spent, by run, agent, model, user, ….",
     "debug": "Browse what the hook debugging wrote when a call failed.",
-    "doctor": "Tell what is installed, what is instrumented, and where telemetry goes.",
+    "doctor": "Tell what is installed and instrumented, and what became of telemetry.",
     "events": "Follow, find, export and count the events that were kept.",
     "hooks": "List hooks and the state of their breakers.",
     "run": "Run a Python program, seen and steered.",

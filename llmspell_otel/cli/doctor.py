@@ -1,14 +1,16 @@
-"""``llmspell-otel doctor``: what is installed, what is instrumented, where telemetry goes."""
+"""``llmspell-otel doctor``: what is installed, what is instrumented, what became of telemetry."""
 
 import os
 import platform
+import re
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, entry_points, version
 from typing import Final
 
 import click
 
 from llmspell_otel.cli import endpoints
+from llmspell_otel.cli.findings import Examination, Finding
 from llmspell_otel.runtime import HOOKS_VARIABLE, MissingWeaverError, weaver
 
 _PACKAGES: Final = (
@@ -20,50 +22,60 @@ _PACKAGES: Final = (
     "wrapt",
     "genai-prices",
 )
-_OK, _BAD, _INFO = ("ok", "green"), ("!!", "red"), ("--", "yellow")
+_OTLP: Final = re.compile(r"(llmspell_)?otlp(_proto)?(_http|_grpc)?")
+_MARKS: Final = {True: ("ok", "green"), False: ("!!", "red"), None: ("--", "yellow")}
 
 
-@click.command(short_help="Tell what is installed, instrumented, and where telemetry goes.")
+@click.command(short_help="Tell what is installed, instrumented, and what became of telemetry.")
 @click.option("--timeout", default=2.0, show_default=True, help="Seconds to wait for an endpoint.")
 def command(timeout: float) -> None:
-    """Tell what is installed, what would be instrumented, and where telemetry goes.
+    """Tell what is installed, what would be instrumented, where telemetry goes, what arrived.
 
-    Ends with 1 if something is wrong: an endpoint that does not answer, a policy file that does
-    not load, an adapter whose library has an unsupported version.
+    Run it with the environment of the program. It ends with 1 if something is wrong: an endpoint
+    that does not answer, a policy file that does not load, an adapter whose library has an
+    unsupported version, telemetry that was lost.
     """
+    examination = _examination()
     healthy = True
-    for title, rows in (
+    for title, findings in (
         ("installed", _installed()),
         ("adapters", _adapters()),
         ("hooks", _hooks()),
-        ("telemetry", _telemetry(timeout)),
+        ("telemetry", _telemetry(examination, timeout)),
+        ("delivery", examination.delivery() if examination else iter(())),
     ):
         click.secho(title, bold=True)
-        for (mark, colour), text in rows:
+        for text, good in findings:
+            mark, colour = _MARKS[good]
             click.echo(f"  {click.style(mark, fg=colour)} {text}")
-            healthy = healthy and mark != _BAD[0]
+            healthy = healthy and good is not False
     raise SystemExit(0 if healthy else 1)
 
 
-_Row = tuple[tuple[str, str], str]
+def _examination() -> Examination | None:
+    """What the installed exporters know; None if there are none."""
+    for entry in entry_points(group="llmspell_doctor"):
+        found: Examination = entry.load()
+        return found
+    return None
 
 
-def _installed() -> Iterator[_Row]:
-    yield _OK, f"Python {platform.python_version()}"
+def _installed() -> Iterator[Finding]:
+    yield Finding(f"Python {platform.python_version()}", good=True)
     for package in _PACKAGES:
         try:
-            yield _OK, f"{package} {version(package)}"
+            yield Finding(f"{package} {version(package)}", good=True)
         except PackageNotFoundError:
-            yield _INFO, f"{package} is not installed"
+            yield Finding(f"{package} is not installed")
     if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
-        yield _BAD, "OTEL_SDK_DISABLED=true: nothing is recorded; unset it"
+        yield Finding("OTEL_SDK_DISABLED=true: nothing is recorded; unset it", good=False)
 
 
-def _adapters() -> Iterator[_Row]:
+def _adapters() -> Iterator[Finding]:
     try:
         instrumented = weaver()
     except MissingWeaverError as error:
-        yield _BAD, str(error)
+        yield Finding(str(error), good=False)
         return
     statuses = instrumented.instrument()
     instrumented.uninstrument()
@@ -71,40 +83,38 @@ def _adapters() -> Iterator[_Row]:
         what = f"{status.adapter} {status.version or ''}".strip()
         if status.state in ("attached", "pending"):
             points = len(status.found) + len(status.pending)
-            yield _OK, f"{what}: {points} join points"
+            yield Finding(f"{what}: {points} join points", good=True)
             for target in status.missing:
-                yield _INFO, f"{what}: this version has no {target}"
+                yield Finding(f"{what}: this version has no {target}")
         elif status.state == "missing":
-            yield _INFO, f"{what}: its library is not installed"
+            yield Finding(f"{what}: its library is not installed")
         else:
-            yield _BAD, status.message or f"{what}: {status.state}"
+            yield Finding(status.message or f"{what}: {status.state}", good=False)
 
 
-def _hooks() -> Iterator[_Row]:
+def _hooks() -> Iterator[Finding]:
     from llmspell_otel.errors import PolicyError
     from llmspell_otel.hooks.policies import load_policy
 
     paths = [path for path in os.environ.get(HOOKS_VARIABLE, "").split(os.pathsep) if path]
     if not paths:
-        yield _INFO, f"no policy files ({HOOKS_VARIABLE} is not set)"
+        yield Finding(f"no policy files ({HOOKS_VARIABLE} is not set)")
     for path in paths:
         try:
             policy = load_policy(path)
         except PolicyError as error:
-            yield _BAD, str(error)
+            yield Finding(str(error), good=False)
         else:
-            yield _OK, f"{path}: {len(policy.hooks)} hooks"
+            yield Finding(f"{path}: {len(policy.hooks)} hooks", good=True)
             policy.unload()
 
 
-def _telemetry(timeout: float) -> Iterator[_Row]:
+def _telemetry(examination: Examination | None, timeout: float) -> Iterator[Finding]:
     for signal, exporters in endpoints.exporters():
         if not exporters:
-            yield _INFO, f"{signal}: printed as a tree by `run`; name an exporter to send it"
+            yield Finding(f"{signal}: printed as a tree by `run`; name an exporter to send it")
         for exporter in exporters:
-            if exporter != "otlp":
-                yield _INFO, f"{signal}: {exporter}"
-                continue
-            target = endpoints.target(signal)
-            problem = endpoints.probe(target, signal, timeout)
-            yield (_BAD if problem else _OK), f"{signal}: {target} {problem or 'answers'}"
+            if examination is None or not _OTLP.fullmatch(exporter):
+                yield Finding(f"{signal}: {exporter}")
+            else:
+                yield examination.receiver(exporter, signal, timeout)
