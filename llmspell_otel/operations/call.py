@@ -15,6 +15,8 @@ Attributes = Mapping[str, AttributeValue]
 class Kind(StrEnum):
     """What an operation is."""
 
+    __hash__ = str.__hash__  # a table is looked up in every call; an enumeration's own is slow
+
     AGENT = "agent"
     TOOL = "tool"
     WORKFLOW = "workflow"
@@ -25,15 +27,20 @@ class Kind(StrEnum):
 class Shape(StrEnum):
     """How a function hands back its result."""
 
+    __hash__ = str.__hash__
+
     SYNC = "sync"
     ASYNC = "async"
     GENERATOR = "generator"
     ASYNC_GENERATOR = "async_generator"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
-    """One call through a join point: what was called, on what, with what."""
+    """One call through a join point: what was called, on what, with what.
+
+    Never changed, but `dataclasses.replace`d; not frozen, because that makes it dear to make.
+    """
 
     target: Callable[..., Any]
     instance: Any

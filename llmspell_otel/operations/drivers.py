@@ -8,7 +8,6 @@ from llmspell_otel.hooks.driving import Flow, Parked, drive, drive_async
 from llmspell_otel.operations.call import Call, Codec, Held, Shape
 from llmspell_otel.operations.operation import Aspect, Operation, current, outcome_of
 from llmspell_otel.operations.phases import advice_for
-from llmspell_otel.operations.points import MOMENTS
 from llmspell_otel.operations.ports import ports
 from llmspell_otel.operations.scope import Scope
 from llmspell_otel.operations.streams import (
@@ -29,10 +28,11 @@ def invoke(aspect: Aspect, call: Call) -> Any:
     Returns what the call's shape returns: a value, a coroutine, a generator or an asynchronous
     generator. Raises what the call raises, and `OperationCancelled` where a hook asked for it.
     """
-    moments = MOMENTS[aspect.kind]
+    moments = aspect.moments
     if not moments.awake:
         return call.proceed()
-    if moments.hooked() or ports.observing() or moments.wanted(ports.bus):
+    telemetry = ports.telemetry
+    if moments.switch.on or moments.listened or (telemetry is not None and telemetry.active):
         return _DRIVERS[aspect.shape](aspect, call)
     return call.proceed()
 
@@ -98,7 +98,11 @@ class _Proceed:
         return self._took(result)
 
     def _took(self, result: Any) -> Moment:
-        handed = guard.contained("reading a stream", self._handed, result)
+        try:
+            handed = self._handed(result)
+        except Exception as error:
+            guard.report("reading a stream", error)
+            handed = None
         if handed is not None:
             raise Parked(handed)
         self.operation.handed_over = False
@@ -117,19 +121,38 @@ class _Proceed:
             return None
         return codec.hold(call, result, HeldOperation(operation, flow))
 
-    def steps(self) -> Flow[Any]:
-        """The whole way of the call, or just the call where nobody is asked."""
+    def advised(self) -> Flow[Any] | None:
+        """The whole way of the call; None where nobody is asked."""
         advice = advice_for(self.operation)
         if advice is not None:
             self.flow = advice(self.operation, self).steps()
-            return self.flow
-        return self._unadvised()
+        return self.flow
 
-    def _unadvised(self) -> Flow[Any]:
-        moment = yield self
-        if moment is Moment.ERROR and self.operation.error is not None:
-            raise self.operation.error
-        return self.operation.output
+    def run(self) -> Any:
+        """Go the way of the call, blocking; gives its output, or raises what it raises."""
+        flow = self.advised()
+        if flow is not None:
+            return drive(flow)
+        try:
+            return self._gave(self.perform())
+        except Parked as parked:
+            return parked.value
+
+    async def run_async(self) -> Any:
+        """The same, awaiting."""
+        flow = self.advised()
+        if flow is not None:
+            return await drive_async(flow)
+        try:
+            return self._gave(await self.perform_async())
+        except Parked as parked:
+            return parked.value
+
+    def _gave(self, moment: Moment) -> Any:
+        operation = self.operation
+        if moment is Moment.ERROR and operation.error is not None:
+            raise operation.error
+        return operation.output
 
 
 def _call(aspect: Aspect, call: Call) -> Any:
@@ -137,7 +160,7 @@ def _call(aspect: Aspect, call: Call) -> Any:
     if proceed is None:
         return call.proceed()
     try:
-        output = drive(proceed.steps())
+        output = proceed.run()
     except BaseException as error:
         proceed.operation.end(outcome_of(error), error)
         raise
@@ -149,7 +172,7 @@ async def _call_async(aspect: Aspect, call: Call) -> Any:
     if proceed is None:
         return await call.proceed()
     try:
-        output = await drive_async(proceed.steps())
+        output = await proceed.run_async()
     except BaseException as error:
         proceed.operation.end(outcome_of(error), error)
         raise
@@ -168,7 +191,7 @@ def _generator(aspect: Aspect, call: Call) -> Generator[Any, Any, Any]:
         if proceed is None:
             return UNHELD, call.proceed()
         try:
-            output = drive(proceed.steps())
+            output = proceed.run()
         except BaseException as error:
             proceed.operation.end(outcome_of(error), error)
             raise
@@ -183,7 +206,7 @@ def _async_generator(aspect: Aspect, call: Call) -> AsyncGenerator[Any, Any]:
         if proceed is None:
             return UNHELD, call.proceed()
         try:
-            output = await drive_async(proceed.steps())
+            output = await proceed.run_async()
         except BaseException as error:
             proceed.operation.end(outcome_of(error), error)
             raise

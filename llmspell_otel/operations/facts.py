@@ -23,7 +23,7 @@ def facts_of(operation: "Operation") -> dict[str, Any]:
     facts: dict[str, Any] = {
         "operation": f"{operation.span_id:016x}",
         "parent": f"{operation.parent_span_id:016x}" if operation.parent_span_id else None,
-        "kind": operation.aspect.kind.value,
+        "kind": operation.moments.kind,
         "name": operation.name,
         "start_time": operation.started_ns,
         "attributes": dict(operation.attributes),
@@ -38,8 +38,14 @@ def closing_facts_of(
 ) -> dict[str, Any]:
     """What is known at the end, at *end_time* nanoseconds; empty facts are left out."""
     facts = facts_of(operation)
-    facts |= {"end_time": end_time, "attempts": operation.attempts, "outcome": outcome}
-    facts |= {key: value for key, value in _findings(operation) if value}
+    facts["end_time"] = end_time
+    facts["attempts"] = operation.attempts
+    facts["outcome"] = outcome
+    if operation.firings:
+        facts["hooks"] = [firing.record() for firing in operation.firings]
+    if operation.decisions:
+        facts["decisions"] = [decision.record() for decision in operation.decisions]
+    _add_findings(operation, facts)
     captures = ports.telemetry is not None and ports.telemetry.captures
     if error is not None:
         facts["error"] = _failure(operation, error, captures=captures)
@@ -48,16 +54,17 @@ def closing_facts_of(
     return facts
 
 
-def _findings(operation: "Operation") -> tuple[tuple[str, Any], ...]:
-    return (
-        ("decisions", [decision.record() for decision in operation.decisions]),
-        ("hooks", [firing.record() for firing in operation.firings]),
-        ("calls", dict(operation.calls)),
-        ("chunks", operation.chunks and operation.chunks.record()),
-        ("cost", operation.cost is not None and str(operation.cost)),
-        ("forks", len(operation.forks)),
-        ("refusal", operation.refusal),
-    )
+def _add_findings(operation: "Operation", facts: dict[str, Any]) -> None:
+    if operation.calls:
+        facts["calls"] = dict(operation.calls)
+    if operation.chunks is not None:
+        facts["chunks"] = operation.chunks.record()
+    if operation.cost is not None:
+        facts["cost"] = str(operation.cost)
+    if operation.forks:
+        facts["forks"] = len(operation.forks)
+    if operation.refusal:
+        facts["refusal"] = operation.refusal
 
 
 def _failure(operation: "Operation", error: BaseException, *, captures: bool) -> Mapping[str, Any]:

@@ -11,9 +11,8 @@ from random import getrandbits
 from typing import Any, Final
 
 from opentelemetry import context as context_api
-from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import SpanContext
+from opentelemetry.trace import SpanContext, get_current_span
 from opentelemetry.util.types import AttributeValue
 
 from llmspell_otel.errors import OperationCancelled
@@ -34,7 +33,6 @@ _SUPPRESSED: Final = (
     "suppress_instrumentation",
     context_api._SUPPRESS_INSTRUMENTATION_KEY,  # noqa: SLF001 - no public name for the key
 )
-_contained = guard.contained
 
 MAX_TRAILS: Final = 64
 """Of how many operations of one run the decisions are kept together."""
@@ -56,6 +54,11 @@ class Aspect:
     kind: Kind
     codec: Codec
     shape: Shape = Shape.SYNC
+    moments: Moments = field(init=False, repr=False)
+    """Of its kind."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "moments", MOMENTS[self.kind])
 
 
 @dataclass(slots=True)
@@ -78,6 +81,7 @@ class Operation:
         "__weakref__",
         "_contexts",
         "_input",
+        "around",
         "aspect",
         "attempts",
         "attributes",
@@ -118,14 +122,14 @@ class Operation:
     def __init__(self, aspect: Aspect, call: Call) -> None:
         self.aspect = aspect
         self.call = call
-        self.moments: Moments = MOMENTS[aspect.kind]
-        self.parent: Operation | None = current.get()
+        self.moments = aspect.moments
+        parent = self.parent = current.get()
         forked = fork_of.get()
         # Only the branch's own operations link to the fork; those below have their parents.
-        linked = forked is not None and forked.parent is self.parent
+        linked = forked is not None and forked.parent is parent
         self.links = (forked.traceparent,) if forked is not None and linked else ()
-        self.run: Run = self.parent.run if self.parent is not None else upstream.get() or Run()
-        self.name: str = _contained("naming a call", aspect.codec.name, call) or "unknown"
+        self.run: Run = parent.run if parent is not None else upstream.get() or Run()
+        self.name = _name_of(aspect.codec, call)
         self.context: Context | None = None
         self.attributes: dict[str, AttributeValue] = {}
         self.attempts = 0
@@ -139,7 +143,7 @@ class Operation:
         self.firings: list[Firing] = []
         self.forks: list[Any] = []
         self.handed_over = False
-        self.hops: int = self.parent.hops if self.parent is not None else 0
+        self.hops: int = parent.hops if parent is not None else 0
         self.kept: list[Any] | None = None
         """A stream's chunks, where a hook wants them kept."""
         self.partial = False
@@ -150,15 +154,15 @@ class Operation:
         self._input: dict[str, Any] | None = None
         self.observed = False
         self.telemetry: Telemetry | None = None
+        self.around = context_api.get_current()
         self._identify(ports.telemetry)
 
     # -- identity
 
     def _identify(self, telemetry: Telemetry | None) -> None:
         """Take a place in a trace: below the current span, or the run stack, or at its root."""
-        parent = self.parent
-        span = trace.get_current_span().get_span_context()
-        if span.is_valid and (parent is None or not _above(span, parent)):
+        parent, span = self.parent, self._foreign_span()
+        if span is not None:
             self.trace_id, self.parent_span_id = span.trace_id, span.span_id
             self.flags = int(span.trace_flags)
         elif parent is not None:
@@ -172,6 +176,15 @@ class Operation:
         self.correlation_id: str = (
             parent.correlation_id if parent and inherited else correlation_of(self.trace_id)
         )
+
+    def _foreign_span(self) -> SpanContext | None:
+        """The current span, if that is nearer than the operation around."""
+        parent, around = self.parent, self.around
+        if not around or (parent is not None and around is parent.context):
+            return None
+        span = get_current_span(around).get_span_context()
+        near = span.is_valid and (parent is None or not _above(span, parent))
+        return span if near else None
 
     @property
     def run_cost(self) -> Decimal:
@@ -204,18 +217,17 @@ class Operation:
         """Begin: publish the started event, and let telemetry start the span."""
         self.started_ns = time.time_ns()
         self.began = time.perf_counter_ns()
-        self._count()
+        if self.parent is not None:
+            self._count()
         telemetry = ports.telemetry
-        if telemetry is not None and (not telemetry.active or suppressed()):
+        if telemetry is not None and (not telemetry.active or suppressed(self.around)):
             telemetry = None
         self.telemetry = telemetry
-        self.observed = telemetry is not None or self.moments.wanted(ports.bus)
+        self.observed = telemetry is not None or self.moments.listened
         if not self.observed:
             return
-        self.attributes |= self._inherited()
-        self.attributes |= (
-            _contained("reading a request", self.aspect.codec.request, self.call) or {}
-        )
+        self._inherit()
+        self.attributes |= self._request()
         event = make(
             self.moments.started,
             facts_of(self),
@@ -224,34 +236,38 @@ class Operation:
             timestamp=self.started_ns,
         )
         if telemetry is not None:
-            self._place(telemetry.start(event))
+            self._place(telemetry.start(event, self.around))
         ports.bus.publish(event)
 
     def _count(self) -> None:
-        agent = self.enclosing(Kind.AGENT)
-        if agent is not None and self.aspect.kind in _COUNTED:
-            word = _COUNTED[self.aspect.kind]
+        word = _COUNTED.get(self.aspect.kind)
+        if word is not None and (agent := self.enclosing(Kind.AGENT)) is not None:
             agent.calls[word] = agent.calls.get(word, 0) + 1
 
-    def _inherited(self) -> dict[str, AttributeValue]:
-        """What an operation knows from the agent around it."""
-        inherited: dict[str, AttributeValue] = {}
-        if self.aspect.kind is Kind.TOOL and (agent := self.enclosing(Kind.AGENT)) is not None:
-            inherited[semconv.AGENT_NAME] = agent.name
-        above = self.parent
+    def _inherit(self) -> None:
+        """Note what the operation knows from those around it."""
+        kind, above = self.aspect.kind, self.parent
+        if kind is Kind.TOOL and above and (agent := self.enclosing(Kind.AGENT)) is not None:
+            self.attributes[semconv.AGENT_NAME] = agent.name
         while above is not None and semconv.CONVERSATION_ID not in above.attributes:
             above = above.parent
         named = conversation.get() if above is None else above.attributes[semconv.CONVERSATION_ID]
-        if named is not None and self.aspect.kind is not Kind.STAGE:
-            inherited[semconv.CONVERSATION_ID] = named
-        return inherited
+        if named is not None and kind is not Kind.STAGE:
+            self.attributes[semconv.CONVERSATION_ID] = named
+
+    def _request(self) -> dict[str, AttributeValue]:
+        try:
+            return self.aspect.codec.request(self.call)
+        except Exception as error:
+            guard.report("reading a request", error)
+            return {}
 
     def _place(self, context: Context) -> None:
         """Take over the ids that the span was given, where it was given others."""
-        if context is context_api.get_current():
+        if context is self.around:
             return  # no span was made: there are metrics and logs, but no traces
         self.context = context
-        span = trace.get_current_span(context).get_span_context()
+        span = get_current_span(context).get_span_context()
         if span.is_valid:
             self.flags = int(span.trace_flags)
             if span.span_id != self.span_id or span.trace_id != self.trace_id:
@@ -266,7 +282,10 @@ class Operation:
                 elapsed = time.perf_counter_ns() - self.began
                 guard.contained("weighing hooks", weigh, self, elapsed)
             if self.observed:
-                guard.contained("ending an operation", self._close, outcome, error)
+                try:
+                    self._close(outcome, error)
+                except Exception as failure:
+                    guard.report("ending an operation", failure)
 
     def _close(self, outcome: str, error: BaseException | None) -> None:
         """Publish the complete or error event, and let telemetry end the span."""
@@ -290,11 +309,12 @@ class Operation:
         self.output = result
         if not self.observed and self.aspect.kind is not Kind.MODEL:
             return
-        read = _contained("reading a response", self.aspect.codec.response, self.call, result)
-        if read:
-            self.attributes |= read
+        try:
+            self.attributes |= self.aspect.codec.response(self.call, result)
+        except Exception as error:
+            guard.report("reading a response", error)
         if self.aspect.kind is Kind.MODEL and ports.telemetry is not None:
-            cost = _contained("pricing a call", ports.telemetry.price, self._priced())
+            cost = guard.contained("pricing a call", ports.telemetry.price, self._priced())
             if cost is not None:
                 self.cost = (self.cost or Decimal(0)) + cost
                 self.run.cost += cost
@@ -302,8 +322,7 @@ class Operation:
     def _priced(self) -> dict[str, AttributeValue]:
         if self.observed:
             return self.attributes
-        asked = _contained("reading a request", self.aspect.codec.request, self.call) or {}
-        return {**asked, **self.attributes}
+        return {**self._request(), **self.attributes}
 
     # -- what hooks see
 
@@ -311,7 +330,11 @@ class Operation:
     def input(self) -> dict[str, Any]:
         """The call's arguments by name."""
         if self._input is None:
-            self._input = _contained("reading a call", self.aspect.codec.input, self.call) or {}
+            try:
+                self._input = self.aspect.codec.input(self.call)
+            except Exception as error:
+                guard.report("reading a call", error)
+                self._input = {}
         return self._input
 
     def take_input(self, given: Mapping[str, Any]) -> None:
@@ -364,7 +387,7 @@ class Operation:
             data["output"] = self.output
         context = HookContext(
             point=self.moments.at(moment).point,
-            component=Component(self.aspect.kind.value, self.name),
+            component=Component(self.moments.kind, self.name),
             data=data,
             metadata={
                 "operation": f"{self.span_id:016x}",
@@ -391,10 +414,17 @@ def _above(span: SpanContext, parent: Operation) -> bool:
     return own or (parent.context is None and span.span_id == parent.parent_span_id)
 
 
-def suppressed() -> bool:
-    """Whether somebody asked instrumentations to be silent in this context."""
-    present = context_api.get_current()
-    return any(present.get(key) for key in _SUPPRESSED)
+def suppressed(present: Context) -> bool:
+    """Whether somebody asked instrumentations to be silent in the *present* context."""
+    return bool(present) and any(map(present.get, _SUPPRESSED))
+
+
+def _name_of(codec: Codec, call: Call) -> str:
+    try:
+        return codec.name(call) or "unknown"
+    except Exception as error:
+        guard.report("naming a call", error)
+        return "unknown"
 
 
 def correlation_of(trace_id: int) -> str:

@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Final
 
-from llmspell_otel.events import EventBus
 from llmspell_otel.hooks.registry import Slot, registry
 from llmspell_otel.hooks.switch import Switch
 from llmspell_otel.operations.call import Kind
@@ -16,6 +15,7 @@ from llmspell_otel.points import Moment
 class Moments:
     """The moments of one kind of operation."""
 
+    kind: str
     before: Slot
     after: Slot
     error: Slot
@@ -25,6 +25,8 @@ class Moments:
     failed: str
     switch: Switch
     """On while any of them is hooked, or a point of the kind's phases."""
+    listened: bool = False
+    """Whether anybody listens to any of their events."""
     awake: bool = False
     """Whether anybody may want to know of a call: the one test of a call nobody looks at."""
     _lock: Lock = field(default_factory=Lock)
@@ -36,15 +38,9 @@ class Moments:
     def look(self) -> None:
         """See anew whether anybody wants to know."""
         with self._lock:
-            self.awake = self.hooked() or ports.telemetry is not None or self.wanted(ports.bus)
-
-    def hooked(self) -> bool:
-        """Whether anybody is asked at any of them."""
-        return self.switch.on
-
-    def wanted(self, bus: EventBus) -> bool:
-        """Whether anybody listens to any of their events."""
-        return bus.wants(self.complete) or bus.wants(self.failed) or bus.wants(self.started)
+            wants = ports.bus.wants
+            self.listened = any(map(wants, (self.started, self.complete, self.failed)))
+            self.awake = self.switch.on or self.listened or ports.telemetry is not None
 
     def at(self, moment: Moment) -> Slot:
         """The slot of *moment*."""
@@ -76,6 +72,7 @@ def _moments(kind: Kind, before: str, after: str, error: str, chunk: str = "") -
     verb = "call" if kind is Kind.MODEL else "execution"
     points = (before, after, error, *((chunk,) if chunk else ()), *PHASES.get(kind, ()))
     return Moments(
+        kind.value,
         registry.slot(before),
         registry.slot(after),
         registry.slot(error),

@@ -22,10 +22,10 @@ class Telemetry(Protocol):
         """Whether anything is made of the events at all."""
         ...
 
-    def start(self, event: UniversalEvent) -> Context:
-        """Start the span of a started operation; gives the context that carries it.
+    def start(self, event: UniversalEvent, current: Context | None = None, /) -> Context:
+        """Start the span of a started operation in *current*; gives the context that carries it.
 
-        The current context itself means that no span was made.
+        That very context means that no span was made.
         """
         ...
 
@@ -50,48 +50,34 @@ class Telemetry(Protocol):
 
 
 class Ports:
-    """The engine's plugs; without telemetry nothing is in that one."""
+    """The engine's plugs; without telemetry nothing is in that one. Plugging in is told."""
 
-    __slots__ = ("_bus", "_listeners", "_telemetry")
+    __slots__ = ("_listeners", "bus", "telemetry")
+    bus: EventBus
+    """Where events go."""
+    telemetry: Telemetry | None
+    """What makes telemetry of events, if anything does."""
 
     def __init__(self) -> None:
-        self._listeners: tuple[Callable[[], None], ...] = ()
-        self._telemetry: Telemetry | None = None
-        self._bus = default_bus()
-        self._bus.listen(self._tell)
+        self._listeners = ()
+        self.telemetry = None
+        self.bus = default_bus()
 
-    @property
-    def bus(self) -> EventBus:
-        """Where events go."""
-        return self._bus
-
-    @bus.setter
-    def bus(self, bus: EventBus) -> None:
-        self._bus = bus
-        bus.listen(self._tell)
-        self._tell()
-
-    @property
-    def telemetry(self) -> Telemetry | None:
-        """What makes telemetry of events, if anything does."""
-        return self._telemetry
-
-    @telemetry.setter
-    def telemetry(self, telemetry: Telemetry | None) -> None:
-        self._telemetry = telemetry
-        self._tell()
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Read in every call and seldom written: so it is not the reading that does the work.
+        object.__setattr__(self, name, value)
+        if name == "bus":
+            value.listen(self._tell)
+        if name != "_listeners":
+            self._tell()
 
     def listen(self, listener: Callable[[], None]) -> None:
         """Call *listener* whenever somebody else may want to know of operations."""
-        self._listeners = (*self._listeners, listener)
+        self._listeners: tuple[Callable[[], None], ...] = (*self._listeners, listener)
 
     def _tell(self) -> None:
         for listener in self._listeners:
             listener()
-
-    def observing(self) -> bool:
-        """Whether telemetry makes something of operations."""
-        return self.telemetry is not None and self.telemetry.active
 
 
 ports = Ports()

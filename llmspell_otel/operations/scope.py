@@ -21,11 +21,12 @@ class Scope:
         self._outer: Context | None = None
 
     def __enter__(self) -> None:
+        operation = self._operation
         self._above = current.get()
-        current.set(self._operation)
-        if self._operation.context is not None:
+        current.set(operation)
+        if operation.context is not None:
             self._outer = context_api.get_current()
-            context_api.attach(self._operation.context)
+            context_api.attach(operation.context)
 
     def __exit__(self, *_: object) -> None:
         if current.get() is self._operation:

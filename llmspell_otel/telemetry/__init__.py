@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from llmspell_otel.telemetry.capture import CaptureMode
-    from llmspell_otel.telemetry.pipeline import Options, Providers, Telemetry
+    from llmspell_otel.telemetry.pipeline import Options, Telemetry
     from llmspell_otel.telemetry.price_table import PriceTableError
     from llmspell_otel.telemetry.prices import PENDING, PriceProvider, Prices, default_prices
+    from llmspell_otel.telemetry.providers import Providers
     from llmspell_otel.telemetry.rates import Price, Rate, Rates
     from llmspell_otel.telemetry.spans import SpanBridge
     from llmspell_otel.telemetry.worker import Books, Worker
@@ -35,9 +36,10 @@ __all__ = [
 
 _ROOMS = {
     "capture": ("CaptureMode",),
-    "pipeline": ("Options", "Providers", "Telemetry"),
+    "pipeline": ("Options", "Telemetry"),
     "price_table": ("PriceTableError",),
     "prices": ("PENDING", "PriceProvider", "Prices", "default_prices"),
+    "providers": ("Providers",),
     "rates": ("Price", "Rate", "Rates"),
     "spans": ("SpanBridge",),
     "worker": ("Books", "Worker"),

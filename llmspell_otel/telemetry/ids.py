@@ -71,6 +71,13 @@ class RandomIds:
         return random.getrandbits(64) or 1
 
 
+class _Next(threading.local):
+    """What the next span that starts on this thread is to be called."""
+
+    ids: str | None = None
+    """As a `traceparent`; None: anything."""
+
+
 class ImposedIds:
     """Hands out, on one thread and once, the ids of the operation that starts there.
 
@@ -80,31 +87,29 @@ class ImposedIds:
 
     def __init__(self, original: IdGenerator) -> None:
         self.original = original
-        self._next = threading.local()
-
-    def impose(self, traceparent: str | None) -> None:
-        """Let the next span that starts on this thread have the ids of *traceparent*; None: any."""
-        self._next.ids = traceparent
+        self.next = _Next()
+        said = getattr(original, "is_trace_id_random", None)
+        self.is_trace_id_random = said if callable(said) else _unsaid
+        """What the original generator says of its trace ids."""
 
     def generate_trace_id(self) -> int:
         """The imposed trace id, else one of the original generator's."""
         # Only for a root: another span takes over its parent's.
-        imposed: str | None = getattr(self._next, "ids", None)
+        imposed = self.next.ids
         chosen = 0 if imposed is None else int(imposed[3:35], 16)
         return chosen or self.original.generate_trace_id()
 
     def generate_span_id(self) -> int:
         """The imposed span id, once; else one of the original generator's."""
-        imposed: str | None = getattr(self._next, "ids", None)
+        imposed = self.next.ids
         if imposed is None:
             return self.original.generate_span_id()
-        self._next.ids = None
+        self.next.ids = None
         return int(imposed[36:52], 16) or self.original.generate_span_id()
 
-    def is_trace_id_random(self) -> bool:
-        """What the original generator says of its trace ids."""
-        said = getattr(self.original, "is_trace_id_random", None)
-        return bool(said()) if callable(said) else False
+
+def _unsaid() -> bool:
+    return False
 
 
 def impose_on(tracer: Any) -> ImposedIds | None:

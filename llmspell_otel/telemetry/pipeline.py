@@ -4,13 +4,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Final, NamedTuple
-
-from opentelemetry import _logs, metrics
-from opentelemetry._logs import LoggerProvider
-from opentelemetry.context import Context
-from opentelemetry.metrics import MeterProvider
-from opentelemetry.trace import TracerProvider
+from typing import Any, Final
 
 from llmspell_otel.telemetry import logs, names, semconv
 from llmspell_otel.telemetry.capture import CaptureMode, capture_mode, emits_details
@@ -19,22 +13,14 @@ from llmspell_otel.telemetry.instruments import Instruments, Point
 from llmspell_otel.telemetry.logs import LogWriter
 from llmspell_otel.telemetry.measure import costing, measured, unpriced, was_called
 from llmspell_otel.telemetry.prices import Prices
+from llmspell_otel.telemetry.providers import EVERYWHERE, Providers, Source, loggers, meters
 from llmspell_otel.telemetry.rates import Price, has_usage
 from llmspell_otel.telemetry.shape import attributes_of
 from llmspell_otel.telemetry.spans import OperationEvent, SpanBridge
 from llmspell_otel.telemetry.worker import CAPACITY, EXIT_TIMEOUT, Books, Worker
 
-_API: Final = ("opentelemetry.metrics", "opentelemetry._logs")
 _PRICED: Final = semconv.INFERENCE | {semconv.Operation.EMBEDDINGS}
 _DOLLARS: Final = "USD"
-
-
-class Providers(NamedTuple):
-    """Where each signal goes; None is the global provider, even one that is set later."""
-
-    tracer: TracerProvider | None = None
-    meter: MeterProvider | None = None
-    logger: LoggerProvider | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +39,6 @@ class Options:
     """Ended operations that may wait for the worker."""
 
 
-EVERYWHERE: Final = Providers()
-"""The global providers."""
 USUAL: Final = Options()
 """Everything but what is opt-in, content as the environment says."""
 
@@ -80,6 +64,9 @@ class Telemetry:
         capture = capture_mode() if options.capture is None else options.capture
         self.prices = prices
         self.bridge = SpanBridge(providers.tracer, version=version, capture=capture)
+        self.start = self.bridge.start
+        self.new_trace_id = self.bridge.new_trace_id
+        self.new_span_id = self.bridge.new_span_id
         # Events hold content for whoever wants it; each signal looks at the mode again.
         self.captures = capture.on or self.bridge.completion is not None
         self._content = capture.on
@@ -92,8 +79,7 @@ class Telemetry:
         self._found = False
         self._missing: list[Callable[[], bool]] = [
             lambda: self.bridge.active,
-            lambda: _is_real(providers.meter or metrics.get_meter_provider()),
-            lambda: _is_real(providers.logger or _logs.get_logger_provider()),
+            *_awaited(meters(providers.meter), loggers(providers.logger)),
         ]
         self._breakers: dict[str, str] = {}
         self._watch()
@@ -108,16 +94,10 @@ class Telemetry:
         """What became of every ended operation on its way to metrics and log records."""
         return self.worker.books
 
-    def start(self, event: OperationEvent) -> Context:
-        """As `SpanBridge.start`."""
-        return self.bridge.start(event)
-
     def end(self, event: OperationEvent) -> None:
         """End the operation's span, and leave the rest of its telemetry to the worker."""
         self.bridge.end(event)
-        if self._missing:
-            self._look()
-        if self._found:
+        if self.active:
             self.worker.offer(event)
 
     def price(self, attributes: Mapping[str, Any]) -> Decimal | None:
@@ -132,14 +112,6 @@ class Telemetry:
         if isinstance(attributes, dict):
             attributes.update(priced.attributes)
         return priced.total if priced.currency == _DOLLARS else None
-
-    def new_trace_id(self) -> int:
-        """As `SpanBridge.new_trace_id`."""
-        return self.bridge.new_trace_id()
-
-    def new_span_id(self) -> int:
-        """As `SpanBridge.new_span_id`."""
-        return self.bridge.new_span_id()
 
     def breaker_changed(self, name: str, state: str, reason: str | None = None) -> None:
         """Take note that the circuit breaker *name* is now in *state*, and say so in the log."""
@@ -171,6 +143,8 @@ class Telemetry:
         return self._found
 
     def _process(self, event: OperationEvent) -> None:
+        if self._missing:
+            self._look()
         data = event.data
         attributes = attributes_of(data)
         context = context_of(event.traceparent)
@@ -223,8 +197,8 @@ class Telemetry:
 _MONEY: Final = (names.COST_CURRENCY, names.COST_SOURCE)
 
 
-def _is_real(provider: object) -> bool:
-    return not type(provider).__module__.startswith(_API)
+def _awaited(*sources: Source) -> Iterator[Callable[[], bool]]:
+    return (source.there for source in sources if not source.hopeless)
 
 
 class _Gauge:

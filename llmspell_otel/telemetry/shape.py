@@ -50,6 +50,10 @@ _CLIENT: Final = frozenset(
 )
 
 
+IMPLIED: Final = 2
+"""How many attributes at most an operation's kind and name imply."""
+
+
 def attributes_of(data: Mapping[str, Any]) -> dict[str, Any]:
     """The attributes of the operation in *data*, completed by what its kind and name imply."""
     given = data.get("attributes")
@@ -72,8 +76,17 @@ def attributes_of(data: Mapping[str, Any]) -> dict[str, Any]:
 _PLAIN_CALLS: Final[Mapping[str, tuple[str, SpanKind]]] = {
     **dict.fromkeys(semconv.INFERENCE, (semconv.REQUEST_MODEL, SpanKind.CLIENT)),
     Operation.EMBEDDINGS: (semconv.REQUEST_MODEL, SpanKind.CLIENT),
+    Operation.EXECUTE_TOOL: (semconv.TOOL_NAME, SpanKind.INTERNAL),
+    Operation.INVOKE_AGENT: (semconv.AGENT_NAME, SpanKind.INTERNAL),
     Operation.INVOKE_WORKFLOW: (semconv.AGENT_NAME, SpanKind.INTERNAL),
     names.RUN_STAGE: (names.COMPONENT_NAME, SpanKind.INTERNAL),
+}
+
+
+# What makes the span of some operation other than plain.
+_SPECIAL: Final = {
+    semconv.MCP_METHOD_NAME,
+    *_TARGETS[Operation.EXECUTE_TOOL][1:],
 }
 
 
@@ -81,9 +94,11 @@ def described(attributes: Mapping[str, Any]) -> tuple[str, SpanKind]:
     """The name and the kind of the span with *attributes*."""
     operation = attributes.get(semconv.OPERATION_NAME, "")
     plain = _PLAIN_CALLS.get(operation)
-    if plain is None or semconv.MCP_METHOD_NAME in attributes:
+    if plain is None or not _SPECIAL.isdisjoint(attributes):
         return span_name(attributes), span_kind(attributes)
     key, kind = plain
+    if key == semconv.AGENT_NAME:
+        kind = span_kind(attributes)
     target = attributes.get(key)
     return (f"{operation} {target}" if target else operation), kind
 

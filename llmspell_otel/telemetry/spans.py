@@ -5,7 +5,6 @@ from itertools import islice
 from typing import Any, Final, NamedTuple, Protocol
 
 from opentelemetry import context as context_api
-from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import (
     Link,
@@ -26,10 +25,10 @@ from llmspell_otel.telemetry import ids, names, processors, semconv
 from llmspell_otel.telemetry.capture import CaptureMode, bounded, capture_mode
 from llmspell_otel.telemetry.completion import completion_hook
 from llmspell_otel.telemetry.endings import closing_attributes, error_message
-from llmspell_otel.telemetry.shape import attributes_of, described
+from llmspell_otel.telemetry.providers import is_real, tracers
+from llmspell_otel.telemetry.shape import IMPLIED, attributes_of, described
 from llmspell_otel.telemetry.values import MAX_ATTRIBUTES, clean
 
-_API: Final = "opentelemetry.trace"
 _STARTED: Final = "_started"
 _ENDED: Final = ("_complete", "_error")
 
@@ -67,7 +66,10 @@ class _Open(NamedTuple):
     """A span between its start and its end."""
 
     span: Span
+    context: Context
+    """The one that carries the span."""
     attributes: Mapping[str, Any]
+    """Those that its start told, as the event had them."""
     alias: str | None
     """The other id that the operation may go by."""
 
@@ -97,7 +99,7 @@ class SpanBridge:
         self.completion = completion_hook(self.guard)
         """What is given the content of every finished call, sampled or not; None for nothing."""
         self._content_on_span = self.capture.on_span
-        self._provider = tracer_provider
+        self._source = tracers(tracer_provider)
         self._version = version
         self._tracer: Tracer | None = None
         self._recording = False
@@ -110,7 +112,7 @@ class SpanBridge:
     @property
     def active(self) -> bool:
         """Whether spans go anywhere: true from the moment that a real provider is there."""
-        return self._recording if self._tracer is not None else self._find_tracer()
+        return self._recording or self._look()
 
     @property
     def open(self) -> int:
@@ -119,24 +121,37 @@ class SpanBridge:
 
     def new_trace_id(self) -> int:
         """A trace id of the provider's own making (random without a provider); not zero."""
-        return self._new_id("generate_trace_id")
+        if not self._recording:
+            self._look()
+        try:
+            return int(self._ids.generate_trace_id())
+        except Exception as error:
+            self.guard.report("making a trace id", error)
+            return ids.RandomIds().generate_trace_id()
 
     def new_span_id(self) -> int:
         """A span id of the provider's own making (random without a provider); not zero."""
-        return self._new_id("generate_span_id")
+        if not self._recording:
+            self._look()
+        try:
+            return int(self._ids.generate_span_id())
+        except Exception as error:
+            self.guard.report("making a span id", error)
+            return ids.RandomIds().generate_span_id()
 
-    def start(self, event: OperationEvent) -> Context:
+    def start(self, event: OperationEvent, current: Context | None = None) -> Context:
         """Start the span of a `…_started` *event*.
 
-        Its parent is the current span. Where the event names another (a replay, a branch that
-        began elsewhere), it is that one.
+        Its parent is the span in *current*, which is the current context if not given. Where the
+        event names another (a replay, a branch that began elsewhere), it is that one.
 
         Returns:
-            The current context with the new span in it, not attached. Read the ids from there:
+            That context with the new span in it, not attached. Read the ids from there:
             a provider that takes no ids from outside has given the span others. While not
-            `active` it is the current context itself.
+            `active` it is the context itself.
         """
-        current = context_api.get_current()
+        if current is None:
+            current = context_api.get_current()
         if not self._recording and not self.active:
             return current
         if (tracer := self._tracer) is None:
@@ -201,30 +216,24 @@ class SpanBridge:
         except Exception as error:
             self.guard.report("abandoning a span", error)
 
-    def _find_tracer(self) -> bool:
-        provider = self._provider or trace.get_tracer_provider()
-        if type(provider).__module__.startswith(_API):
-            return False
+    def _look(self) -> bool:
+        """Look for a tracer, if there was none so far; whether spans go anywhere."""
+        if self._tracer is not None or not self._source.there():
+            return self._recording
         try:
-            tracer = provider.get_tracer(names.SCOPE, self._version, semconv.SCHEMA_URL)
+            tracer = self._source.provider().get_tracer(
+                names.SCOPE, self._version, semconv.SCHEMA_URL
+            )
             # A disabled SDK hands out the API's own tracer, which records nothing.
-            self._recording = not type(tracer).__module__.startswith(_API)
+            self._recording = is_real(tracer)
             self._imposed = ids.impose_on(tracer)
             self._ids = self._imposed.original if self._imposed is not None else self._ids
             processors.shield(tracer, self.guard)
             self._tracer = tracer
         except Exception as error:
             self.guard.report("asking for a tracer", error)
-            return False
+            self._recording = False
         return self._recording
-
-    def _new_id(self, method: str) -> int:
-        if self.active:
-            try:
-                return int(getattr(self._ids, method)())
-            except Exception as error:
-                self.guard.report(method, error)
-        return int(getattr(ids.RandomIds(), method)())
 
     def _start(self, tracer: Tracer, event: OperationEvent, current: Context) -> Context:
         data = event.data
@@ -234,13 +243,14 @@ class SpanBridge:
         if imposed is None:
             span = self._span(tracer, attributes, parent, event)
         else:
-            imposed.impose(event.traceparent)
+            imposed.next.ids = event.traceparent
             try:
                 span = self._span(tracer, attributes, parent, event)
             finally:
-                imposed.impose(None)
-        self._remember(data["operation"], span, attributes)
-        return set_span_in_context(span, parent)
+                imposed.next.ids = None
+        context = set_span_in_context(span, parent)
+        self._remember(data["operation"], _Open(span, context, data.get("attributes") or {}, None))
+        return context
 
     @staticmethod
     def _span(
@@ -259,15 +269,13 @@ class SpanBridge:
             set_status_on_exception=False,
         )
 
-    def _remember(self, operation: str, span: Span, attributes: Mapping[str, Any]) -> None:
-        true = span.get_span_context().span_id
-        if int(operation, 16) == true:
-            self._open[operation] = _Open(span, attributes, None)
-            return
-        # A provider that chose an id of its own leaves the operation going by either.
-        alias = format(true, "016x")
-        self._open[operation] = _Open(span, attributes, alias)
-        self._open[alias] = _Open(span, attributes, operation)
+    def _remember(self, operation: str, opened: _Open) -> None:
+        alias = format(opened.span.get_span_context().span_id, "016x")
+        if operation != alias:
+            # A provider that chose an id of its own leaves the operation going by either.
+            self._open[alias] = opened._replace(alias=operation)
+            opened = opened._replace(alias=alias)
+        self._open[operation] = opened
 
     def _take(self, operation: Any) -> _Open | None:
         opened = self._open.pop(operation, None)
@@ -278,16 +286,17 @@ class SpanBridge:
         return opened
 
     def _finish(self, opened: _Open, data: Mapping[str, Any]) -> None:
-        closing = closing_attributes(data)
         started = opened.attributes
         attributes: Mapping[str, Any] = data.get("attributes") or {}
         if self._content_on_span and (content := data.get("content")):
             attributes = {**attributes, **bounded(content)}
         fresh = _added(started, attributes)
-        if closing:
+        if closing := closing_attributes(data):
             # What only the end knows goes first: it must not fall to the limit, and it prevails.
             fresh = {**closing, **fresh, **closing}
-        if len(fresh) > (room := MAX_ATTRIBUTES - len(started)):
+        if not fresh:
+            return
+        if len(fresh) > (room := MAX_ATTRIBUTES - len(started) - IMPLIED):
             fresh = dict(list(fresh.items())[: max(0, room)])
         opened.span.set_attributes(clean(fresh))
         # Some failures are told of by a response, and raised to nobody.
@@ -305,10 +314,13 @@ class SpanBridge:
     def _parent(self, event: OperationEvent, current: Context) -> Context:
         """*current*, if its span is the parent that *event* names, else with that one in it."""
         named = event.data["parent"]
+        opened = self._open.get(named)
+        if opened is not None and opened.context is current:
+            return current
         span_id = int(named, 16)
         if get_current_span(current).get_span_context().span_id == span_id:
             return current
-        if (opened := self._open.get(named)) is not None:
+        if opened is not None:
             return set_span_in_context(opened.span, current)
         if (chosen := ids.parse(event.traceparent)) is None:
             return current
@@ -322,7 +334,7 @@ class SpanBridge:
         return set_span_in_context(NonRecordingSpan(elsewhere), current)
 
 
-def _added(started: Mapping[str, Any], ended: Mapping[str, Any]) -> dict[str, Any]:
+def _added(started: Mapping[str, Any], ended: Mapping[str, Any]) -> Mapping[str, Any]:
     """What *ended* has that *started* has not, or has otherwise."""
     known = len(started)
     # Mostly the end repeats the start in order, and goes on; views compare without a loop.

@@ -278,14 +278,14 @@ def test_unusable_traits_are_refused() -> None:
 
 def test_limits_alone_keep_a_tool_awake() -> None:
     """An un-hooked tool without limits is not touched; limits switch the engine on."""
-    assert not MOMENTS[Kind.TOOL].hooked()
+    assert not MOMENTS[Kind.TOOL].switch.on
 
     @tool(timeout=1)
     def guarded() -> None: ...
 
-    assert MOMENTS[Kind.TOOL].hooked()
+    assert MOMENTS[Kind.TOOL].switch.on
     traits.set_traits("guarded", None)
-    assert not MOMENTS[Kind.TOOL].hooked()
+    assert not MOMENTS[Kind.TOOL].switch.on
 
 
 # -- discovery
