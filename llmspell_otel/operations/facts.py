@@ -3,8 +3,7 @@
 import time
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from opentelemetry.util.types import AttributeValue
 
@@ -12,6 +11,7 @@ from llmspell_otel.guard import guard
 from llmspell_otel.hooks.context import Decision
 from llmspell_otel.hooks.slots import Slot
 from llmspell_otel.hooks.store import MISSING
+from llmspell_otel.operations.identity import span_text
 from llmspell_otel.operations.ports import ports
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 def facts_of(operation: "Operation") -> dict[str, Any]:
     """What is known from the start."""
     facts: dict[str, Any] = {
-        "operation": f"{operation.span_id:016x}",
-        "parent": f"{operation.parent_span_id:016x}" if operation.parent_span_id else None,
+        "operation": operation.span,
+        "parent": span_text(operation.parent_span_id) if operation.parent_span_id else None,
         "kind": operation.moments.kind,
         "name": operation.name,
         "start_time": operation.started_ns,
@@ -98,8 +98,7 @@ def class_name(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-@dataclass(frozen=True, slots=True)
-class Firing:
+class Firing(NamedTuple):
     """One asking of the hooks of a point."""
 
     slot: Slot

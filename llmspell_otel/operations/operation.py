@@ -12,7 +12,6 @@ from typing import Any, Final
 
 from opentelemetry import context as context_api
 from opentelemetry.context import Context
-from opentelemetry.trace import SpanContext, get_current_span
 from opentelemetry.util.types import AttributeValue
 
 from llmspell_otel.errors import OperationCancelled
@@ -23,16 +22,18 @@ from llmspell_otel.hooks.results import Cache
 from llmspell_otel.hooks.store import MISSING
 from llmspell_otel.operations.call import Call, Codec, Kind, Shape
 from llmspell_otel.operations.facts import Chunked, Firing, closing_facts_of, facts_of
-from llmspell_otel.operations.overhead import weigh
+from llmspell_otel.operations.identity import (
+    correlation_of,
+    foreign_span,
+    span_text,
+    suppressed,
+    trace_text,
+)
+from llmspell_otel.operations.overhead import SAMPLED, weigh
 from llmspell_otel.operations.points import MOMENTS, Moments
-from llmspell_otel.operations.ports import Telemetry, ports
+from llmspell_otel.operations.ports import Placed, Telemetry, ports
 from llmspell_otel.points import Moment
 from llmspell_otel.telemetry import semconv
-
-_SUPPRESSED: Final = (
-    "suppress_instrumentation",
-    context_api._SUPPRESS_INSTRUMENTATION_KEY,  # noqa: SLF001 - no public name for the key
-)
 
 MAX_TRAILS: Final = 64
 """Of how many operations of one run the decisions are kept together."""
@@ -112,10 +113,12 @@ class Operation:
         "partial",
         "refusal",
         "run",
+        "span",
         "span_id",
         "started_ns",
         "telemetry",
         "to_store",
+        "trace",
         "trace_id",
     )
 
@@ -161,7 +164,7 @@ class Operation:
 
     def _identify(self, telemetry: Telemetry | None) -> None:
         """Take a place in a trace: below the current span, or the run stack, or at its root."""
-        parent, span = self.parent, self._foreign_span()
+        parent, span = self.parent, foreign_span(self)
         if span is not None:
             self.trace_id, self.parent_span_id = span.trace_id, span.span_id
             self.flags = int(span.trace_flags)
@@ -172,19 +175,12 @@ class Operation:
             self.trace_id = telemetry.new_trace_id() if telemetry else getrandbits(128) or 1
             self.parent_span_id = self.flags = 0
         self.span_id: int = telemetry.new_span_id() if telemetry else getrandbits(64) or 1
-        inherited = parent is not None and parent.trace_id == self.trace_id
+        self.span = span_text(self.span_id)
+        inherited = parent if parent is not None and parent.trace_id == self.trace_id else None
+        self.trace: str = inherited.trace if inherited else trace_text(self.trace_id)
         self.correlation_id: str = (
-            parent.correlation_id if parent and inherited else correlation_of(self.trace_id)
+            inherited.correlation_id if inherited else correlation_of(self.trace)
         )
-
-    def _foreign_span(self) -> SpanContext | None:
-        """The current span, if that is nearer than the operation around."""
-        parent, around = self.parent, self.around
-        if not around or (parent is not None and around is parent.context):
-            return None
-        span = get_current_span(around).get_span_context()
-        near = span.is_valid and (parent is None or not _above(span, parent))
-        return span if near else None
 
     @property
     def run_cost(self) -> Decimal:
@@ -194,7 +190,7 @@ class Operation:
     @property
     def traceparent(self) -> str:
         """The W3C header of this operation's own span."""
-        return f"00-{self.trace_id:032x}-{self.span_id:016x}-{self.flags:02x}"
+        return f"00-{self.trace}-{self.span}-{self.flags:02x}"
 
     def enclosing(self, kind: Kind) -> "Operation | None":
         """The nearest operation of *kind* that this one is part of."""
@@ -236,7 +232,9 @@ class Operation:
             timestamp=self.started_ns,
         )
         if telemetry is not None:
-            self._place(telemetry.start(event, self.around))
+            placed = telemetry.begin(event, self.around)
+            if placed is not None:  # else there are metrics and logs, but no traces
+                self._place(placed)
         ports.bus.publish(event)
 
     def _count(self) -> None:
@@ -262,23 +260,21 @@ class Operation:
             guard.report("reading a request", error)
             return {}
 
-    def _place(self, context: Context) -> None:
-        """Take over the ids that the span was given, where it was given others."""
-        if context is self.around:
-            return  # no span was made: there are metrics and logs, but no traces
-        self.context = context
-        span = get_current_span(context).get_span_context()
-        if span.is_valid:
-            self.flags = int(span.trace_flags)
-            if span.span_id != self.span_id or span.trace_id != self.trace_id:
-                self.span_id, self.trace_id = span.span_id, span.trace_id
-                self.correlation_id = correlation_of(self.trace_id)
+    def _place(self, placed: Placed) -> None:
+        """Take over the span's context, and its ids where it was given others."""
+        self.context, span = placed
+        self.flags = int(span.trace_flags)
+        chosen = span.span_id == self.span_id and span.trace_id == self.trace_id
+        if not chosen and span.is_valid:
+            self.span_id, self.trace_id = span.span_id, span.trace_id
+            self.span, self.trace = span_text(self.span_id), trace_text(self.trace_id)
+            self.correlation_id = correlation_of(self.trace)
 
     def end(self, outcome: str, error: BaseException | None = None) -> None:
         """End, once; never raises."""
         if not self.ended:
             self.ended = True
-            if self.firings:
+            if self.firings and not self.span_id & SAMPLED:
                 elapsed = time.perf_counter_ns() - self.began
                 guard.contained("weighing hooks", weigh, self, elapsed)
             if self.observed:
@@ -390,7 +386,7 @@ class Operation:
             component=Component(self.moments.kind, self.name),
             data=data,
             metadata={
-                "operation": f"{self.span_id:016x}",
+                "operation": self.span,
                 "attempt": self.attempts,
                 **(self.details or {}),
             },
@@ -408,29 +404,12 @@ class Operation:
 _COUNTED: Final = {Kind.MODEL: "inference", Kind.TOOL: "tool"}
 
 
-def _above(span: SpanContext, parent: Operation) -> bool:
-    """Whether *parent* lies nearer than *span*: it is its own, or was there before it."""
-    own = span.span_id == parent.span_id
-    return own or (parent.context is None and span.span_id == parent.parent_span_id)
-
-
-def suppressed(present: Context) -> bool:
-    """Whether somebody asked instrumentations to be silent in the *present* context."""
-    return bool(present) and any(map(present.get, _SUPPRESSED))
-
-
 def _name_of(codec: Codec, call: Call) -> str:
     try:
         return codec.name(call) or "unknown"
     except Exception as error:
         guard.report("naming a call", error)
         return "unknown"
-
-
-def correlation_of(trace_id: int) -> str:
-    """The UUID form of a trace id."""
-    text = f"{trace_id:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def outcome_of(error: BaseException | None) -> str:

@@ -15,14 +15,12 @@ SAMPLED: Final = 7
 """A mask: one operation in eight is weighed, chosen by its random span id."""
 
 
-def weigh(operation: "Operation", elapsed: int, mask: int = SAMPLED) -> None:
+def weigh(operation: "Operation", elapsed: int) -> None:
     """Note what each hook took of an *operation* that took *elapsed* nanoseconds.
 
     A hook that is asked alone is weighed by its firing. Several at one point are weighed by what
     each took when it was last timed by itself; the next firing times them again.
     """
-    if operation.span_id & mask:
-        return
     for firing in operation.firings:
         hooks = firing.slot.hooks
         if len(hooks) == 1:

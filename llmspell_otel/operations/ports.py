@@ -5,8 +5,12 @@ from decimal import Decimal
 from typing import Any, Protocol
 
 from opentelemetry.context import Context
+from opentelemetry.trace import SpanContext
 
 from llmspell_otel.events import EventBus, UniversalEvent, default_bus
+
+Placed = tuple[Context, SpanContext]
+"""The context that carries a span, and the span's own."""
 
 
 class Telemetry(Protocol):
@@ -22,11 +26,8 @@ class Telemetry(Protocol):
         """Whether anything is made of the events at all."""
         ...
 
-    def start(self, event: UniversalEvent, current: Context | None = None, /) -> Context:
-        """Start the span of a started operation in *current*; gives the context that carries it.
-
-        That very context means that no span was made.
-        """
+    def begin(self, event: UniversalEvent, current: Context, /) -> Placed | None:
+        """Start the span of a started operation in *current*; None if none was made."""
         ...
 
     def end(self, event: UniversalEvent) -> None:
@@ -53,6 +54,7 @@ class Ports:
     """The engine's plugs; without telemetry nothing is in that one. Plugging in is told."""
 
     __slots__ = ("_listeners", "bus", "telemetry")
+    _listeners: tuple[Callable[[], None], ...]
     bus: EventBus
     """Where events go."""
     telemetry: Telemetry | None
@@ -73,7 +75,7 @@ class Ports:
 
     def listen(self, listener: Callable[[], None]) -> None:
         """Call *listener* whenever somebody else may want to know of operations."""
-        self._listeners: tuple[Callable[[], None], ...] = (*self._listeners, listener)
+        self._listeners = (*self._listeners, listener)
 
     def _tell(self) -> None:
         for listener in self._listeners:

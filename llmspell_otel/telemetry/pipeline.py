@@ -64,7 +64,7 @@ class Telemetry:
         capture = capture_mode() if options.capture is None else options.capture
         self.prices = prices
         self.bridge = SpanBridge(providers.tracer, version=version, capture=capture)
-        self.start = self.bridge.start
+        self.begin = self.bridge.begin
         self.new_trace_id = self.bridge.new_trace_id
         self.new_span_id = self.bridge.new_span_id
         # Events hold content for whoever wants it; each signal looks at the mode again.

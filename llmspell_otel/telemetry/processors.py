@@ -1,8 +1,10 @@
 """A shield before our scope's span processors: one that raises hurts neither host nor peers."""
 
-from typing import Any
+from typing import Any, Final
 
 from llmspell_otel.guard import Guard
+
+_PARTS: Final = "_span_processors"
 
 
 class ShieldedProcessors:
@@ -14,7 +16,11 @@ class ShieldedProcessors:
 
     def __init__(self, inner: Any, guard: Guard) -> None:
         self.inner = inner
-        self._state = vars(inner)
+        # The synchronous fan-out keeps its processors in a tuple that it replaces on every
+        # addition; whatever keeps them otherwise (the concurrent one) is called as a whole.
+        together = type(vars(inner).get(_PARTS)) is tuple
+        self._state: dict[str, Any] = vars(inner) if together else {}
+        self._whole = () if together else (inner,)
         self._guard = guard
 
     def __getattr__(self, name: str) -> Any:
@@ -22,14 +28,14 @@ class ShieldedProcessors:
 
     def on_start(self, span: Any, parent_context: Any = None) -> None:
         """Pass the start of *span* on."""
-        for processor in self._parts():
+        for processor in self._state.get(_PARTS) or self._whole:
             try:
                 processor.on_start(span, parent_context=parent_context)
             except Exception as error:
                 self._guard.report(f"{type(processor).__name__}.on_start", error)
 
     def _on_ending(self, span: Any) -> None:
-        for processor in self._parts():
+        for processor in self._state.get(_PARTS) or self._whole:
             try:
                 processor._on_ending(span)  # noqa: SLF001 - the SDK calls it so
             except Exception as error:
@@ -37,17 +43,11 @@ class ShieldedProcessors:
 
     def on_end(self, span: Any) -> None:
         """Pass the ended *span* on."""
-        for processor in self._parts():
+        for processor in self._state.get(_PARTS) or self._whole:
             try:
                 processor.on_end(span)
             except Exception as error:
                 self._guard.report(f"{type(processor).__name__}.on_end", error)
-
-    def _parts(self) -> tuple[Any, ...]:
-        # The synchronous fan-out keeps its processors in a tuple that it replaces on every
-        # addition; whatever keeps them otherwise (the concurrent one) is called as a whole.
-        parts = self._state.get("_span_processors")
-        return parts if type(parts) is tuple else (self.inner,)
 
 
 def shield(tracer: Any, guard: Guard) -> None:

@@ -152,15 +152,20 @@ class SpanBridge:
         """
         if current is None:
             current = context_api.get_current()
+        begun = self.begin(event, current)
+        return current if begun is None else begun[0]
+
+    def begin(self, event: OperationEvent, current: Context) -> tuple[Context, SpanContext] | None:
+        """The same, with the span's own context beside; None where there is no new span."""
         if not self._recording and not self.active:
-            return current
+            return None
         if (tracer := self._tracer) is None:
-            return current
+            return None
         try:
             return self._start(tracer, event, current)
         except Exception as error:
             self.guard.report("starting a span", error)
-            return current
+            return None
 
     def end(self, event: OperationEvent) -> None:
         """End the span that *event* (`…_complete` or `…_error`) tells the end of, once."""
@@ -235,7 +240,9 @@ class SpanBridge:
             self._recording = False
         return self._recording
 
-    def _start(self, tracer: Tracer, event: OperationEvent, current: Context) -> Context:
+    def _start(
+        self, tracer: Tracer, event: OperationEvent, current: Context
+    ) -> tuple[Context, SpanContext]:
         data = event.data
         parent = current if data.get("parent") is None else self._parent(event, current)
         attributes = clean(attributes_of(data))
@@ -248,9 +255,10 @@ class SpanBridge:
                 span = self._span(tracer, attributes, parent, event)
             finally:
                 imposed.next.ids = None
-        context = set_span_in_context(span, parent)
-        self._remember(data["operation"], _Open(span, context, data.get("attributes") or {}, None))
-        return context
+        context, own = set_span_in_context(span, parent), span.get_span_context()
+        opened = _Open(span, context, data.get("attributes") or {}, None)
+        self._remember(data["operation"], opened, own.span_id)
+        return context, own
 
     @staticmethod
     def _span(
@@ -269,10 +277,10 @@ class SpanBridge:
             set_status_on_exception=False,
         )
 
-    def _remember(self, operation: str, opened: _Open) -> None:
-        alias = format(opened.span.get_span_context().span_id, "016x")
-        if operation != alias:
+    def _remember(self, operation: str, opened: _Open, span_id: int) -> None:
+        if int(operation, 16) != span_id:
             # A provider that chose an id of its own leaves the operation going by either.
+            alias = f"{span_id:016x}"
             self._open[alias] = opened._replace(alias=operation)
             opened = opened._replace(alias=alias)
         self._open[operation] = opened

@@ -165,6 +165,6 @@ class Signals(Traces):
 def run(telemetry: Telemetry, *calls: Call) -> None:
     """Have *telemetry* see *calls* from start to end, and wait until it is done with them."""
     for call in calls:
-        telemetry.start(call.started())
+        telemetry.bridge.start(call.started())
         telemetry.end(call.ended())
     assert telemetry.flush(10)

@@ -223,7 +223,7 @@ def test_what_is_not_sampled_is_measured() -> None:
     signals = Signals(sampler=ALWAYS_OFF)
     telemetry = Telemetry(signals.providers)
     call = Call(at_start=CHAT)
-    started = telemetry.start(call.started())
+    started = telemetry.bridge.start(call.started())
     ids = trace.get_current_span(started).get_span_context()
     assert trace.format_span_id(ids.span_id) == call.operation
     assert not ids.trace_flags.sampled
@@ -291,7 +291,7 @@ def test_events_that_are_none_of_ours(event: Event) -> None:
     """Whatever stands in a journal, nothing raises."""
     signals = Signals()
     telemetry = Telemetry(signals.providers)
-    telemetry.start(event)
+    telemetry.bridge.start(event)
     telemetry.end(event)
     assert telemetry.flush(5)
     telemetry.bridge.replay([event])

@@ -225,7 +225,7 @@ def configure():
 def work(telemetry, n):
     for number in range(n):
         call = Call(operation=f"{number + 1:016x}")
-        telemetry.start(call.started())
+        telemetry.bridge.start(call.started())
         telemetry.end(call.ended())
 """
 
