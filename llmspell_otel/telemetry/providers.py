@@ -1,6 +1,6 @@
 """Where each signal goes: a provider that was given, or the global one once somebody sets it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from opentelemetry import _logs, metrics, trace
@@ -42,7 +42,7 @@ class Source:
     __slots__ = ("_ask", "_given", "_name", "_state")
 
     def __init__(
-        self, given: Any, ask: Callable[[], Any], state: dict[str, Any], name: str
+        self, given: Any, ask: Callable[[], Any], state: Mapping[str, Any], name: str
     ) -> None:
         self._given = given
         self._ask = ask

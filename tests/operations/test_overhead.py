@@ -15,11 +15,7 @@ from llmspell_otel.operations import overhead
 @pytest.fixture(autouse=True)
 def every_operation_counts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Weigh every operation, and be convinced by little evidence."""
-    weigh = overhead.weigh
-    monkeypatch.setattr(
-        "llmspell_otel.operations.operation.weigh",
-        lambda operation, elapsed: weigh(operation, elapsed, mask=0),
-    )
+    monkeypatch.setattr("llmspell_otel.operations.operation.SAMPLED", 0)
     monkeypatch.setattr(
         overhead,
         "OverheadBudget",
