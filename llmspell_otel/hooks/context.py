@@ -76,13 +76,21 @@ class HookContext:
     operation: Subject | None = None
     parent: "HookContext | None" = None
     language: str = "python"
-    timestamp: int = field(default_factory=time.time_ns)
-    """Nanoseconds since the Unix epoch."""
+    began: float = field(default_factory=time.perf_counter)
+    """Where the time of its next firing begins, in seconds of `time.perf_counter`."""
     decisions: list[Decision] = field(default_factory=list[Decision])
     branches: list[Branch] = field(default_factory=list[Branch])
     to_store: list[Cache] = field(default_factory=list[Cache])
     notes: dict[str, Any] = field(default_factory=dict[str, Any])
     """Attributes that a hook wants shown with the result it is about to give."""
+    _timestamp: int = field(default=0, init=False, repr=False)
+
+    @property
+    def timestamp(self) -> int:
+        """When this moment began, in nanoseconds since the Unix epoch."""
+        if not self._timestamp:
+            self._timestamp = time.time_ns() - int((time.perf_counter() - self.began) * 1e9)
+        return self._timestamp
 
     @property
     def correlation_id(self) -> str:
@@ -138,5 +146,5 @@ class HookContext:
             operation=self.operation,
             parent=self,
             language=self.language,
-            timestamp=self.timestamp,
+            began=self.began,
         )

@@ -8,21 +8,21 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+from llmspell_otel.hooks.asking import Outcome, Pending, pass_over, tell
 from llmspell_otel.hooks.context import Decision, HookContext
 from llmspell_otel.hooks.engine import (
-    Outcome,
-    Pending,
+    MAX_DEPTH,
     depth_below,
     fire,
-    pass_over,
+    overflown,
     resume,
     resume_failed,
     resume_missed,
-    tell,
 )
 from llmspell_otel.hooks.registry import Slot
 from llmspell_otel.hooks.results import Result
 from llmspell_otel.hooks.store import MISSING
+from llmspell_otel.hooks.waiting import dismiss
 
 _Answer = TypeVar("_Answer")
 
@@ -102,8 +102,10 @@ def _settled(slot: Slot, context: HookContext, pending: Pending) -> Flow[Result 
     """Find out what the firing waits for until nothing is left to wait for."""
     outcome: Outcome = pending
     depth = depth_below.get()
+    if depth >= MAX_DEPTH - 1:
+        _abandoned(slot, pending)
+        return None
     depth_below.set(depth + 1)
-    slot.left -= 1  # what waits is still under way
     try:
         while isinstance(outcome, Pending):
             try:
@@ -122,9 +124,17 @@ def _settled(slot: Slot, context: HookContext, pending: Pending) -> Flow[Result 
             outcome = resume_missed(outcome, context)
         return outcome.result if outcome is not None else None
     finally:
-        slot.left += 1
         if depth_below.get() == depth + 1:  # by value: the collector may close us elsewhere
             depth_below.set(depth)
+
+
+def _abandoned(slot: Slot, pending: Pending) -> None:
+    """Ask no further: hooks fire each other too deep."""
+    overflown(slot)
+    pending.hook.missed += 1
+    pass_over(pending.rest)
+    if pending.awaitable is not None:
+        dismiss(pending.awaitable)
 
 
 def _recalled(pending: Pending, context: HookContext, reason: str, value: Any) -> Recalled:

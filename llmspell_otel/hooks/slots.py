@@ -1,182 +1,109 @@
-"""The hooks of one point, in order, and how each of them fares."""
+"""The hooks of one point, in order, and what a firing of it has to do."""
 
-import heapq
 import itertools
 import threading
 import time
 from bisect import insort
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from functools import partial
-from graphlib import CycleError, TopologicalSorter
 from operator import attrgetter
-from typing import Any
+from typing import Any, Final
 
-from llmspell_otel.errors import HookError
-from llmspell_otel.hooks.breaker import NEVER, Breaker
-from llmspell_otel.hooks.budget import OverheadBudget
+from llmspell_otel.hooks.asking import Ask, several
+from llmspell_otel.hooks.breaker import NEVER
 from llmspell_otel.hooks.forks import watch_forks
-from llmspell_otel.hooks.options import HookFunction, HookOptions, is_async, name_of, priority_of
-from llmspell_otel.hooks.results import Cancel
+from llmspell_otel.hooks.order import arranged
+from llmspell_otel.hooks.registration import BreakerChange, Registration
 from llmspell_otel.points import HookPoint
 
-BreakerChange = Callable[["Registration", str, str, str], None]
-"""Told of a hook, its breaker's old and new state, and the reason."""
+__all__ = ["DUE", "LOOK", "BreakerChange", "Registration", "Slot", "staged"]
 
 staged: ContextVar["list[Registration] | None"] = ContextVar("llmspell_staged", default=None)
 """Where registrations gather instead of taking effect, while a policy is loaded."""
 
+LOOK: Final = object()
+"""Answer of `Slot.ask`: nobody was asked; `look` says who is to be, one by one."""
+DUE: Final = object()
+"""The same, for a firing that was counted as one of those who were live."""
+
 _order = attrgetter("order")
 
 
-class Registration:
-    """One hook at one point, and how it has fared; also the handle that its owner keeps."""
+def _look(_context: object) -> object:
+    return LOOK
 
-    __slots__ = (
-        "__weakref__",
-        "after",
-        "before",
-        "breaker",
-        "budget",
-        "call",
-        "counted",
-        "enabled",
-        "failing",
-        "failures",
-        "function",
-        "id",
-        "is_async",
-        "language",
-        "live",
-        "missed",
-        "name",
-        "on_failure",
-        "order",
-        "priority",
-        "slot",
-        "tags",
-        "timeout",
-        "took",
-    )
-    _ids = itertools.count(1)
 
-    def __init__(self, slot: "Slot", function: HookFunction, options: HookOptions) -> None:
-        number = next(Registration._ids)
-        self.id = f"hook-{number}"
-        self.slot: Slot | None = slot
-        self.function = function
-        self.call = function
-        """What a firing calls: the hook, or what stands in for it while its breaker is open."""
-        self.name = options.name or name_of(function)
-        self.priority = priority_of(options.priority)
-        self.order = (self.priority, number)
-        self.before, self.after = frozenset(options.before), frozenset(options.after)
-        self.tags = tuple(options.tags)
-        self.on_failure = options.on_failure
-        self.timeout = options.timeout
-        self.language = options.language.lower()
-        self.is_async = is_async(function)
-        self.enabled = True
-        self.live = False
-        self.failing = False
-        self.failures = 0
-        self.counted = 0
-        self.missed = 0
-        self.took = 0
-        """Nanoseconds of its last call that was timed by itself; 0 before any was."""
-        self.budget: OverheadBudget | None = None
-        self.breaker = Breaker(
-            options.breaker, clock=time.perf_counter_ns, on_change=self._on_breaker_change
-        )
+def _nobody(_context: object) -> None:
+    """There is nobody to ask."""
 
-    @property
-    def point(self) -> HookPoint | None:
-        """Where the hook is registered; None once it is not any more."""
-        return self.slot.point if self.slot is not None else None
 
-    @property
-    def calls(self) -> int:
-        """How often the hook was called."""
-        slot = self.slot
-        return self.counted - self.missed + (slot.counted_for(self) if slot is not None else 0)
+def _until(due: int, ask: Ask) -> Ask:
+    """*ask*, until it is time to try again a hook that is left out."""
 
-    def unregister(self) -> bool:
-        """Take the hook out; False if it already was."""
-        slot = self.slot
-        return slot.remove(self) if slot is not None else False
+    def asked(context: Any) -> Any:
+        return ask(context) if time.perf_counter_ns() < due else DUE
 
-    def enable(self, *, enabled: bool = True) -> None:
-        """Switch the hook on, or off without forgetting it."""
-        self.enabled = enabled
-        if self.slot is not None:
-            self.slot.invalidate()
-
-    def disable(self) -> None:
-        """Switch the hook off without forgetting it."""
-        self.enable(enabled=False)
-
-    def _on_breaker_change(self, old: str, new: str, reason: str) -> None:
-        self.failing = False  # the next failure is news again
-        if self.slot is not None:
-            self.slot.invalidate()
-            self.slot.on_breaker(self, str(old), str(new), reason)
-
-    def __repr__(self) -> str:
-        where = self.point.spelling if self.point else "nowhere"
-        return f"<hook {self.name!r} at {where}, priority {self.priority}>"
+    return asked
 
 
 class Slot:
-    """All hooks of one point. `hooks` is what a firing walks; empty means nothing to do."""
+    """All hooks of one point. `hooks` is empty while there is nothing to do.
+
+    A firing calls `ask`, which is one hook, or a function that asks several, or `_look` while
+    something has changed and while hooks are to be timed one by one. So a firing that finds
+    everything as it was looks at nothing else.
+    """
 
     __slots__ = (
         "__weakref__",
+        "_asked",
         "_listeners",
         "_live",
         "_lock",
         "_ordered",
         "_registered",
+        "_retry_at",
         "_settled",
+        "_watch",
         "_wishes",
+        "ask",
+        "busy",
         "entered",
         "hooks",
-        "left",
         "on_breaker",
         "overflowing",
         "point",
-        "retry_at",
-        "slow_ns",
-        "watch",
+        "slow",
     )
 
     def __init__(self, point: HookPoint, on_breaker: BreakerChange) -> None:
         self.point = point
         self.hooks: tuple[Registration, ...] = ()
-        self.retry_at: int = NEVER
-        """When `compile` must look again, on the clock of `time.perf_counter_ns`."""
-        self.slow_ns: int = NEVER
-        """A firing at least this long may hold a slow hook."""
+        self.ask: Ask = _look
+        self.slow = float("inf")
+        """Seconds; a firing at least this long may hold a slow hook."""
         self.entered = 0
-        """How many firings have begun; adding to it is atomic, as no call stands in between."""
-        self.left = 0
-        """How many of them have ended, so that the difference is under way, in all threads."""
+        """How many firings called `ask`; adding to it is atomic, as no call stands in between."""
         self.overflowing = False
-        self.watch = 0
-        """How many firings are still to be timed hook by hook."""
         self.on_breaker = on_breaker
+        self._retry_at: int = NEVER
+        """When to decide anew who is asked, on the clock of `time.perf_counter_ns`."""
+        self._watch = 0
         self._listeners: tuple[Callable[[], None], ...] = ()
         self._registered: list[Registration] = []
         self._ordered: tuple[Registration, ...] | None = None
         self._wishes: tuple[Registration, ...] = ()
+        self._asked: tuple[Registration, ...] = ()
         self._live: tuple[Registration, ...] = ()
+        self._settled = 0
         self.after_fork()
         watch_forks(self)
-        self._settled = 0
 
     def after_fork(self) -> None:
         """Take a new lock, and forget the firings of the parent's other threads."""
         self._lock = threading.RLock()
-        self.left = self.entered
+        self.busy = False
+        """Whether a firing is within `ask`: others take the way that counts their depth."""
 
     # -- who is registered
 
@@ -196,15 +123,13 @@ class Slot:
         """
         with self._lock:
             self.check_order(new, old)
-            self._settle()
+            self._settle(())
             for hook in old:
                 if hook.slot is self and hook in self._registered:
                     self._registered.remove(hook)
-                hook.slot, hook.live = None, False
+                hook.slot = None
             for hook in new:
                 insort(self._registered, hook, key=_order)
-            if old:
-                self._live = tuple(hook for hook in self._live if hook.live)
             wishes = (*self._wishes, *(hook for hook in new if hook.before or hook.after))
             self._wishes = tuple(hook for hook in wishes if hook.slot is self)
             self._ordered = None
@@ -223,7 +148,7 @@ class Slot:
         with self._lock:
             if self._ordered is None:
                 hooks = self._registered
-                self._ordered = _arranged(hooks, self.point) if self._wishes else tuple(hooks)
+                self._ordered = arranged(hooks, self.point) if self._wishes else tuple(hooks)
             return self._ordered
 
     def check_order(self, new: Sequence[Registration], old: Sequence[Registration]) -> None:
@@ -236,14 +161,16 @@ class Slot:
         if new and any(True for _ in wishes):
             gone = {hook.id for hook in old}
             stay = [hook for hook in self._registered if hook.id not in gone]
-            _arranged(sorted([*stay, *new], key=_order), self.point)
+            arranged(sorted([*stay, *new], key=_order), self.point)
 
     # -- who is asked
 
     def invalidate(self) -> None:
         """Have the next firing look again at who is on."""
         with self._lock:
-            self.retry_at = 0 if self._registered else NEVER
+            self._settle(())
+            self._asked, self.ask = (), _look
+            self._retry_at = 0 if self._registered else NEVER
             if not self._registered:
                 self.hooks = ()
             elif not self.hooks:
@@ -261,149 +188,72 @@ class Slot:
         for listener in self._listeners:
             listener()
 
-    def compile(self, now: int) -> tuple[Registration, ...]:
-        """Decide who is asked: those on, whose breaker is closed or may try again."""
-        with self._lock:
-            self._settle()
-            self.overflowing = False
-            self.retry_at = NEVER
-            on = [hook for hook in self.registered() if hook.enabled]
-            self._live = tuple(hook for hook in on if self._admit(hook, now))
-            for hook in self._registered:
-                hook.live = False
-            for hook in self._live:
-                hook.live = True
-            self.slow_ns = min((hook.breaker.slow_ns for hook in self._live), default=NEVER)
-            # Whoever waits for his time keeps the point from looking empty until it has come.
-            waits = self.retry_at != NEVER and not self._live
-            self.hooks = tuple(on[:1]) if waits else self._live
-            self._tell()
-            return self.hooks
+    @property
+    def watch(self) -> int:
+        """How many firings are still to be timed hook by hook."""
+        return self._watch
 
-    def _admit(self, hook: Registration, now: int) -> bool:
-        if hook.breaker.passing:
-            hook.call = hook.function
-        elif now >= hook.breaker.retry_at_ns:
-            hook.call = partial(_tried_async if hook.is_async else _tried, hook)
-        else:
-            self.retry_at = min(self.retry_at, hook.breaker.retry_at_ns)
-            hook.call = partial(_absent, hook)
-            return hook.on_failure == "cancel"
-        return True
+    @watch.setter
+    def watch(self, firings: int) -> None:
+        with self._lock:
+            self._watch = firings
+            self._settle(())
+            self.ask = _look
+
+    def look(self, now: int) -> tuple[Registration, ...]:
+        """Who is asked by a firing that asks one by one."""
+        with self._lock:
+            if now >= self._retry_at:
+                self._decide(now)
+            if self._watch:
+                self._watch -= 1
+            elif self.ask is _look:
+                self._go_on()
+            return self._asked
+
+    def _decide(self, now: int) -> None:
+        """Decide who is asked: those on, whose breaker is closed or may try again."""
+        self._settle(())
+        self.overflowing = False
+        self._retry_at = NEVER
+        asked: list[Registration] = []
+        on = [hook for hook in self.registered() if hook.enabled]
+        for hook in on:
+            retry_at = hook.admit(now)
+            if retry_at is not None:
+                self._retry_at = min(self._retry_at, retry_at)
+            if retry_at is None or hook.on_failure == "cancel":
+                asked.append(hook)
+        self._asked = tuple(asked)
+        self.ask = _look
+        # Whoever waits for his time keeps the point from looking empty until it has come.
+        self.hooks = self._asked or tuple(on[:1] if self._retry_at != NEVER else ())
+        self.slow = min((hook.breaker.slow_ns for hook in asked), default=NEVER) / 1e9
+        self._tell()
+
+    def _go_on(self) -> None:
+        """From now on firings need not look."""
+        hooks = self._asked
+        ask: Ask = _nobody
+        if hooks:
+            ask = several(hooks) if hooks[1:] else hooks[0].call
+        self._settle(hooks)
+        self.ask = ask if self._retry_at == NEVER else _until(self._retry_at, ask)
 
     # -- how often
 
     def counted_for(self, hook: Registration) -> int:
-        """How many firings since the last `compile` walked *hook*."""
+        """How many firings counted by `entered` alone asked *hook*."""
         with self._lock:
             return self.entered - self._settled if hook.live else 0
 
-    def _settle(self) -> None:
-        fired = self.entered
-        if fired != self._settled:
-            for hook in self._live:
-                hook.counted += fired - self._settled
-            self._settled = fired
-
-
-def _arranged(hooks: Sequence[Registration], point: HookPoint) -> tuple[Registration, ...]:
-    """*hooks*, already by priority, in the order that their `before` and `after` ask for.
-
-    Raises:
-        HookError: it goes round in a circle.
-    """
-    earlier = _wishes_of(hooks)
-    try:
-        rough = tuple(TopologicalSorter(earlier).static_order())
-    except CycleError as error:
-        circle = " -> ".join(hooks[index].name for index in error.args[1])
-        raise HookError(
-            f"the hooks of {point} cannot be put in order, `before` and `after` go round:"
-            f" {circle}; take one of them back"
-        ) from None
-    # A hook with a wish moves next to whom it names; everybody else stays where he is.
-    place = list(range(len(hooks)))
-    for index in reversed(rough):
-        for other in earlier[index]:
-            if hooks[index].name in hooks[other].before:
-                place[other] = min(place[other], place[index])
-    for index in rough:
-        if hooks[index].after:
-            place[index] = max([place[index], *(place[other] for other in earlier[index])])
-    sorter = TopologicalSorter(earlier)
-    sorter.prepare()
-    return tuple(hooks[index] for index in _first_ready_first(sorter, place))
-
-
-def _wishes_of(hooks: Sequence[Registration]) -> dict[int, set[int]]:
-    """Which hooks, by index, must come before each."""
-    named: dict[str, list[int]] = {}
-    for index, hook in enumerate(hooks):
-        named.setdefault(hook.name, []).append(index)
-    earlier: dict[int, set[int]] = {index: set() for index in range(len(hooks))}
-    for index, hook in enumerate(hooks):
-        for name in hook.after:
-            earlier[index].update(named.get(name, ()))
-        for name in hook.before:
-            for other in named.get(name, ()):
-                earlier[other].add(index)
-    return earlier
-
-
-def _first_ready_first(sorter: "TopologicalSorter[int]", place: Sequence[int]) -> Iterator[int]:
-    ready = [(place[index], index) for index in sorter.get_ready()]
-    heapq.heapify(ready)
-    while ready:
-        _, index = heapq.heappop(ready)
-        yield index
-        sorter.done(index)
-        for freed in sorter.get_ready():
-            heapq.heappush(ready, (place[freed], freed))
-
-
-# -- what stands in for a hook whose breaker is not closed
-
-
-def _absent(hook: Registration, _context: object) -> Cancel | None:
-    if hook.on_failure != "cancel":
-        return None
-    return Cancel(f"hook {hook.name!r} is unavailable and fails closed")
-
-
-def _tried(hook: Registration, context: object) -> Any:
-    """Call *hook* as the probe of its breaker, if there is one to be had."""
-    started = time.perf_counter_ns()
-    permit = hook.breaker.permit(started)
-    if not permit:
-        return _absent(hook, context)
-    try:
-        answer = hook.function(context)
-    except BaseException as error:
-        _report(hook, permit, started, error)
-        raise
-    _report(hook, permit, started, None)
-    return answer
-
-
-async def _tried_async(hook: Registration, context: object) -> Any:
-    started = time.perf_counter_ns()
-    permit = hook.breaker.permit(started)
-    if not permit:
-        return _absent(hook, context)
-    try:
-        answer = await hook.function(context)
-    except BaseException as error:
-        _report(hook, permit, started, error)
-        raise
-    _report(hook, permit, started, None)
-    return answer
-
-
-def _report(hook: Registration, permit: int, started: int, error: BaseException | None) -> None:
-    now = time.perf_counter_ns()
-    if error is None:
-        hook.breaker.slow(now, now - started, permit)
-    elif isinstance(error, Exception):
-        hook.breaker.failure(now, now - started, permit)
-    else:
-        hook.breaker.release(permit)
+    def _settle(self, live: tuple[Registration, ...]) -> None:
+        """Give those who were live their count; from now on `entered` counts for *live*."""
+        entered = self.entered
+        for hook in self._live:
+            hook.counted += entered - self._settled
+            hook.live = False
+        self._settled = entered
+        self._live = live
+        for hook in live:
+            hook.live = True

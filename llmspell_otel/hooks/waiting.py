@@ -208,7 +208,7 @@ class EngineLoop:
         try:
             loop = self._running()
         except BaseException:
-            _dismiss(awaitable)
+            dismiss(awaitable)
             raise
 
         async def run() -> Any:
@@ -273,7 +273,7 @@ def _turning(loop: asyncio.AbstractEventLoop) -> None:
         loop.close()
 
 
-def _dismiss(awaitable: Awaitable[Any]) -> None:
+def dismiss(awaitable: Awaitable[Any]) -> None:
     """Let go of what will not be awaited, without a warning."""
     if isinstance(awaitable, Coroutine):
         awaitable.close()

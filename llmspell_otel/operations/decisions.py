@@ -8,8 +8,8 @@
 from typing import Any, Final
 
 from llmspell_otel.events import make
+from llmspell_otel.hooks.asking import observers
 from llmspell_otel.hooks.context import HookContext
-from llmspell_otel.hooks.engine import observers
 from llmspell_otel.hooks.registry import Registration, breaker_listeners
 from llmspell_otel.hooks.results import Cache, Cancel, Fork, Redirect, Result, Retry, Skipped
 from llmspell_otel.operations.ports import ports
