@@ -15,7 +15,15 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from llmspell_otel.builtin.description import Builtin, BuiltinSettings, Parts, Row, Words, chosen
+from llmspell_otel.builtin.description import (
+    Builtin,
+    BuiltinSettings,
+    Parts,
+    Row,
+    Words,
+    chosen,
+    place_of,
+)
 from llmspell_otel.builtin.rendering import SECRET_KEYS, SECRET_PATTERNS, Renderer, inert
 from llmspell_otel.guard import guard
 from llmspell_otel.hooks.context import HookContext
@@ -245,7 +253,7 @@ def _rows(keeps: Recorder) -> Iterator[Row]:
         if _wanted(settings, point):
             options = HookOptions(
                 name="debugging",
-                priority="lowest",
+                priority=place_of(point, "lowest"),
                 tags=("builtin", "debugging"),
                 breaker=settings.breaker_profile,
             )

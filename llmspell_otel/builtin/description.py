@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, PrivateAttr
 from llmspell_otel.hooks.context import Component
 from llmspell_otel.hooks.options import HookFunction, HookOptions
 from llmspell_otel.hooks.profiles import PROFILES, BreakerProfile
+from llmspell_otel.points import HookPoint, Moment
 
 Row = tuple[str, HookFunction, HookOptions]
 """A hook point, the function asked there, and how."""
@@ -66,6 +67,17 @@ def chosen(name: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
     return any(fnmatchcase(name, each) for each in include) and not any(
         fnmatchcase(name, each) for each in exclude
     )
+
+
+def place_of(point: HookPoint, usual: str) -> str | int:
+    """The priority of a hook that only looks on: *usual*, but early where calls fail.
+
+    Otherwise it would never see the failures that another hook retries or mends.
+    """
+    return _EARLY if point.moment is Moment.ERROR else usual
+
+
+_EARLY: Final = -1000  # after those that guard (`highest`), before those that decide (`high`)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from opentelemetry import context as context_api
 from opentelemetry._logs import SeverityNumber
 from pydantic import Field, field_validator
 
-from llmspell_otel.builtin.description import Builtin, BuiltinSettings, Row, Words, chosen
+from llmspell_otel.builtin.description import Builtin, BuiltinSettings, Row, Words, chosen, place_of
 from llmspell_otel.builtin.rendering import SECRET_KEYS, SECRET_PATTERNS, Renderer, inert
 from llmspell_otel.guard import guard
 from llmspell_otel.hooks.context import HookContext
@@ -237,7 +237,7 @@ def build(settings: LoggingSettings) -> list[Row]:
         if level:
             options = HookOptions(
                 name="logging",
-                priority="low",
+                priority=place_of(point, "low"),
                 tags=("builtin", "logging"),
                 breaker=settings.breaker_profile,
             )

@@ -176,7 +176,7 @@ class Limiter:
             return self._refused(context, asked, grant)
         self._admitted.set(context, asked)
         if grant.wait <= 0:
-            self._note(context, "allowed", None)
+            self._note(context, "acquired", None)
             return None
         context.notes = self._attributes("delayed", grant.wait)
         facts = {"key": asked.key, "delay": grant.wait}

@@ -1,6 +1,7 @@
 """The security hook: checks, masks and refuses; fails closed."""
 
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -30,6 +31,7 @@ _ATTACKS: Final = ("sql", "shell", "path", "markup")
 _TAIL: Final = 512  # characters of a stream that the next chunk is read together with
 _MOST: Final = 100  # findings of one moment that are told one by one
 _CHECK: Final = "ToolValidation"  # comes before `BeforeToolExecution`, with the same input
+_TOKENS: Final = re.compile(r"(?i)tokens?$")
 _PART: Final = {Moment.BEFORE: "input", Moment.ERROR: "error"}
 
 
@@ -161,9 +163,9 @@ class Guardian:
             yield from self._reaching(text, context.component.type)
 
     def _hides(self, text: Text) -> bool:
-        return (
-            bool(text.key) and bool(text.text) and text.text != MASK and self.keys.hides(text.key)
-        )
+        if not text.key or not text.text or text.text == MASK or not self.keys.hides(text.key):
+            return False
+        return not _counts(text)
 
     def _reaching(self, text: Text, kind: str) -> Iterator[Finding]:
         settings = self.settings
@@ -312,6 +314,13 @@ def _notes(context: HookContext, finding: Finding) -> dict[str, Any]:
 
 def _readable(value: Any) -> Any:
     return value.args if isinstance(value, BaseException) else value
+
+
+def _counts(text: Text) -> bool:
+    """Whether *text* is of the tokens of a model, which are no secrets: how many, or which."""
+    return _TOKENS.search(text.key) is not None and (
+        text.text.isdigit() or "logprobs" in text.where
+    )
 
 
 def _is_piece(context: HookContext, text: Text) -> bool:

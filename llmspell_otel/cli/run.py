@@ -43,6 +43,12 @@ _PRINTED: Final = {
     type=click.Choice(["default", "production", "conservative"]),
     help="Switch on the built-in hooks of this profile.",
 )
+@click.option(
+    "--settings",
+    type=click.Path(exists=True, dir_okay=False),
+    metavar="FILE.toml",
+    help="The file of settings, in the place of llmspell-otel.toml.",
+)
 @click.option("--service-name", metavar="NAME", help="What telemetry calls the program.")
 @click.option(
     "--journal",
@@ -57,6 +63,7 @@ def command(
     policies: tuple[str, ...],
     builtins: tuple[str, ...],
     profile: str | None,
+    settings: str | None,
     service_name: str | None,
     journal: str | None,
     module: bool,
@@ -75,6 +82,8 @@ def command(
     environment |= variables(builtins)
     if profile:
         environment["LLMSPELL_OTEL_PROFILE"] = profile
+    if settings:
+        environment["LLMSPELL_OTEL_CONFIG"] = str(Path(settings).absolute())
     if journal:
         environment[JOURNAL_VARIABLE] = str(Path(journal).absolute())
     environment["PYTHONPATH"] = os.pathsep.join(_python_path(environment))

@@ -93,8 +93,24 @@ def _decided(data: Mapping[str, Any]) -> dict[str, Any]:
         for each in decisions(data)
         if each.get("result") not in _UNREMARKABLE and each.get("effective", True)
     ]
-    if not notable:
-        return {}
+    return _looked_after(data) | (_said(notable) if notable else {})
+
+
+def _looked_after(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What caches and rate limits told, also where they let the call go on."""
+    told: dict[str, Any] = {}
+    for each in decisions(data):
+        if result := cache_result(each):
+            told[names.CACHE_RESULT] = result
+        attributes = each.get("attributes") or {}
+        told |= {key: attributes[key] for key in _LIMITED if key in attributes}
+    return told
+
+
+_LIMITED: Final = (names.RATE_LIMITING_POLICY, names.RATE_LIMITING_RESULT)
+
+
+def _said(notable: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     last = notable[-1]
     decided: dict[str, Any] = {
         names.HOOK_NAME: last.get("hook"),
@@ -104,7 +120,4 @@ def _decided(data: Mapping[str, Any]) -> dict[str, Any]:
             f"{each.get('hook')}: {each.get('result')}" for each in notable[:MAX_HOOK_RESULTS]
         ],
     }
-    for each in notable:
-        if result := cache_result(each):
-            decided[names.CACHE_RESULT] = result
     return {key: value for key, value in decided.items() if value is not None}

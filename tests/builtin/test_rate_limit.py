@@ -403,7 +403,7 @@ def test_contexts_carry_the_headers_of_services() -> None:
     assert seen[0]["X-RateLimit-Reset"] == pytest.approx(1.0)
 
 
-def test_decisions_say_allowed_and_rejected() -> None:
+def test_decisions_say_acquired_and_rejected() -> None:
     """With the policy, as telemetry reads them."""
     limited(Clock(), rate=1, burst=1)
     with events("tool:execution_*") as heard:
@@ -413,7 +413,7 @@ def test_decisions_say_allowed_and_rejected() -> None:
         for event in heard
         for decision in event.get("decisions", ())
     ]
-    assert told == ["allowed", "rejected"]
+    assert told == ["acquired", "rejected"]
 
 
 def test_hostile_names_make_no_endless_keys() -> None:

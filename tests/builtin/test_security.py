@@ -58,6 +58,20 @@ def test_secrets_are_masked_in_the_data_itself() -> None:
         "password": "[redacted]",
     }
     assert given["password"] == "hunter2"
+
+
+def test_counts_of_tokens_are_no_secrets() -> None:
+    """Nor is which token a model found likely; a token by itself is one."""
+    secure()
+    usage = {"input_tokens": 412, "max_tokens": "100", "details": {"cached_tokens": [1, 2]}}
+    likely = {"logprobs": {"content": [{"token": "hello", "logprob": -0.1}]}}
+    assert echo(dict(usage)) == usage
+    assert echo(dict(likely)) == likely
+    assert echo({"token": "hello", "tokens": ["a1"], "pin_secret": 1234}) == {
+        "token": "[redacted]",
+        "tokens": ["[redacted]"],
+        "pin_secret": "[redacted]",
+    }
     masked = echo(Search(query=KEY))
     assert isinstance(masked, Search)
     assert (masked.query, masked.limit) == ("[redacted]", 10)

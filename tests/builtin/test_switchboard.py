@@ -1,12 +1,13 @@
 """Switching built-in hooks on and off, by name."""
 
+import logging
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from llmspell_otel import Hook
+from llmspell_otel import Hook, tool
 from llmspell_otel.builtin import enabled, name_of
 from llmspell_otel.builtin.description import BuiltinSettings
 from llmspell_otel.errors import SettingsError, UnknownBuiltinError
@@ -146,3 +147,28 @@ def test_asking_what_is_on_imports_no_settings_machinery() -> None:
         "Hook.enable_builtin('logging'); assert 'pydantic' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_those_who_look_on_see_failures_that_are_mended(caplog: pytest.LogCaptureFixture) -> None:
+    """What the retry hook retries is logged and kept all the same."""
+    from llmspell_otel.builtin.debugging import recorder
+
+    for name in ("retry", "logging", "debugging"):
+        Hook.enable_builtin(
+            name, **({"tools": ["flaky"], "base_delay": 0} if name == "retry" else {})
+        )
+    calls: list[None] = []
+
+    @tool("flaky")
+    def flaky() -> str:
+        calls.append(None)
+        if len(calls) < 3:
+            raise ConnectionError("reset")
+        return "done"
+
+    with caplog.at_level(logging.INFO, "llmspell_otel.calls"):
+        assert flaky() == "done"
+    assert caplog.text.count("error=ConnectionError") == 2
+    kept = recorder()
+    assert kept is not None
+    assert [each["attempt"] for each in kept.find(point="tool:error")] == [1, 2]

@@ -1,14 +1,19 @@
 """The support desk: the program alone, and under `llmspell-otel run` with its hooks."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
-from docs.examples.support_desk.demo import COMMAND, HERE, PROVIDER
+from docs.examples.support_desk.demo import AUDIT, COMMAND, DUMPS, HERE, PROVIDER
 from docs.examples.support_desk.scenario import reply
+from llmspell_otel.builtin import NAMES
+from llmspell_otel.builtin.audit import verify
 from llmspell_otel.testing import ModelRequest, ModelServer, Reply, Usage
 from tests.kit.otlp import OtlpReceiver
 
@@ -70,6 +75,47 @@ def test_the_demo_steers_the_program_and_prints_its_trace() -> None:
     tree = done.stdout + done.stderr
     for shown in ("support-desk", "3 attempts", "from cache", "REFUSED", "mask_email: modified"):
         assert shown in tree
+    assert re.search(r"total  2 agents · 5 model calls · 6 tool calls .* \$0\.001273", tree)
+
+
+def test_all_eight_built_in_hooks_take_part(tmp_path: Path) -> None:
+    """Each leaves what it is there for: in the process, in files, and over OTLP."""
+    kept = {AUDIT: str(tmp_path / "audit.jsonl"), DUMPS: str(tmp_path / "dumps")}
+    with ModelServer(reply) as server, OtlpReceiver(grpc=False) as receiver:
+        done = run(COMMAND, **server.environment, **receiver.environment(), **kept)
+    assert done.returncode == 0, done.stderr
+    report = dict(re.findall(r"^  (\w+) +(.+)$", done.stdout, re.MULTILINE))
+    assert set(NAMES) <= set(report)
+    assert {name: report[name] for name in ("caching", "rate_limit", "retry")} == {
+        "caching": "1 hit, 1 miss",
+        "rate_limit": "11 calls let through",
+        "retry": "2 more attempts",
+    }
+    assert report["cost_tracking"] == "triage $0.000442850, refunds $0.000830250"
+    assert "2 of them failures" in report["logging"]
+    assert "18 operations" in report["metrics"]
+
+    audited = verify(kept[AUDIT])
+    assert audited.whole
+    entries = [json.loads(line) for line in Path(kept[AUDIT]).read_text().splitlines()]
+    assert {"tool:send_email", "model:gpt-5-mini"} <= {each["component"] for each in entries}
+    assert {rule["rule"] for each in entries for rule in each["rules"]} >= {"email"}
+    dumps = [json.loads(path.read_text()) for path in (tmp_path / "dumps").iterdir()]
+    failures = [dump["entries"][-1] for dump in dumps]
+    assert [(each["point"], each["error"]) for each in failures] == [
+        ("tool:error", "ConnectionError")
+    ] * 2
+    assert failures[0]["stack"][-1]["function"] == "OrderService.get"
+
+    spans = {span.span_id for span in receiver.spans()}
+    lines = [log for log in receiver.logs() if "tool:error" in str(log.body)]
+    assert len(lines) == 2
+    assert {log.span_id for log in lines} <= spans
+    assert receiver.points("llmspell.operation.duration")
+    spent = sum(point.value or 0 for point in receiver.points("llmspell.cost.spent"))
+    assert spent == pytest.approx(0.0012731)
+    chats = receiver.spans("chat gpt-5-mini")
+    assert {each.attributes["llmspell.rate_limiting.result"] for each in chats} == {"acquired"}
 
 
 def test_the_trace_arrives_over_otlp() -> None:
