@@ -4,8 +4,9 @@
 `Hook` then act on every call, and OpenTelemetry shows them.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
+
+from llmspell_otel.lazy import rooms
 
 if TYPE_CHECKING:
     from llmspell_otel.errors import LlmspellError, OperationCancelled
@@ -32,33 +33,6 @@ if TYPE_CHECKING:
     from llmspell_otel.state import State
 
 __version__: Final = "0.1.0"
-
-# Where each public name lives: nothing is imported before it is used.
-_HOMES: Final = {
-    "errors": ("LlmspellError", "OperationCancelled"),
-    "events": ("Event", "UniversalEvent"),
-    "hooks": (
-        "Cache",
-        "Cancel",
-        "Component",
-        "Continue",
-        "Fork",
-        "Hook",
-        "HookContext",
-        "Modified",
-        "Redirect",
-        "Replace",
-        "Result",
-        "Retry",
-        "Skipped",
-    ),
-    "operations": ("agent", "stage", "tool", "workflow"),
-    "operations.lifecycle": ("AgentLifecycle", "AsyncAgentLifecycle"),
-    "runtime": ("configure", "instrument", "uninstrument"),
-    "sessions": ("session",),
-    "state": ("State",),
-}
-_HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "AgentLifecycle",
@@ -93,13 +67,33 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    home = _HOME_OF.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{home}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = rooms(
+    __name__,
+    {
+        "errors": ("LlmspellError", "OperationCancelled"),
+        "events.api": ("Event",),
+        "events.event": ("UniversalEvent",),
+        "hooks.api": ("Hook",),
+        "hooks.context": ("Component", "HookContext"),
+        "hooks.results": (
+            "Cache",
+            "Cancel",
+            "Continue",
+            "Fork",
+            "Modified",
+            "Redirect",
+            "Replace",
+            "Result",
+            "Retry",
+            "Skipped",
+        ),
+        "operations.marks": ("agent", "stage", "tool", "workflow"),
+        "operations.lifecycle": ("AgentLifecycle", "AsyncAgentLifecycle"),
+        "runtime": ("configure", "instrument", "uninstrument"),
+        "sessions": ("session",),
+        "state": ("State",),
+    },
+)
 
 
 def __dir__() -> list[str]:

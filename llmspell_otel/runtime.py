@@ -1,20 +1,20 @@
-"""Putting the engine together: telemetry plugged in, policies loaded, adapters woven."""
+"""Putting the engine together: telemetry plugged in, policies loaded, adapters woven.
 
-import logging
+Everything that this takes is imported when it is called.
+"""
+
 import os
 from collections.abc import Iterable, Mapping
-from importlib.metadata import entry_points
-from pathlib import Path
 from threading import RLock
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from llmspell_otel import __version__
 from llmspell_otel.errors import LlmspellError, PolicyError
-from llmspell_otel.guard import guard
-from llmspell_otel.operations.ports import Telemetry, ports
-from llmspell_otel.system import started, stopped
 
-_logger = logging.getLogger("llmspell_otel")
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from llmspell_otel.operations.ports import Telemetry
+
 _lock: Final = RLock()
 
 HOOKS_VARIABLE: Final = "LLMSPELL_OTEL_HOOKS"
@@ -54,13 +54,15 @@ def weaver() -> Weaver:
     Raises:
         MissingWeaverError: there is none.
     """
+    from importlib.metadata import entry_points
+
     for entry in entry_points(group="llmspell_weaver"):
         made: Weaver = entry.load()()
         return made
     raise MissingWeaverError
 
 
-def instrument(*adapters: str, hooks: str | Path | Iterable[str | Path] = ()) -> tuple[Any, ...]:
+def instrument(*adapters: str, hooks: "str | Path | Iterable[str | Path]" = ()) -> tuple[Any, ...]:
     """Observe and steer the libraries called *adapters*, or all that are installed.
 
     Spans, log records and metrics go to the OpenTelemetry providers of the process, those set
@@ -76,13 +78,16 @@ def instrument(*adapters: str, hooks: str | Path | Iterable[str | Path] = ()) ->
     Returns:
         What became of each adapter.
     """
+    from llmspell_otel import __version__, system
+    from llmspell_otel.guard import guard
+
     with _lock:
         _plug_in_telemetry()
         guard.contained("opening the journal", _keep_events)
         for path in (*(guard.contained("applying settings", _settings) or ()), *_paths(hooks)):
             load_hooks(path)
         woven = weaver().instrument(*adapters)
-    started(__version__)
+    system.started(__version__)
     return woven
 
 
@@ -95,14 +100,16 @@ def uninstrument(*adapters: str) -> None:
     with _lock:
         weaver().uninstrument(*adapters)
     if not adapters:
-        stopped("uninstrumented")
+        from llmspell_otel import system
+
+        system.stopped("uninstrumented")
 
 
 def configure(
     *,
     service_name: str | None = None,
     resource: Mapping[str, str] | None = None,
-    hooks: str | Path | Iterable[str | Path] = (),
+    hooks: "str | Path | Iterable[str | Path]" = (),
     environment: Mapping[str, str] | None = None,
 ) -> tuple[Any, ...]:
     """Set OpenTelemetry up for this process as the environment says, then `instrument`.
@@ -116,6 +123,10 @@ def configure(
         hooks: As for `instrument`.
         environment: Further ``OTEL_*`` variables, set where they are not set yet.
     """
+    from importlib.metadata import entry_points
+
+    from llmspell_otel.guard import guard
+
     given = dict(environment or {})
     if service_name is not None:
         os.environ["OTEL_SERVICE_NAME"] = service_name
@@ -133,14 +144,16 @@ def configure(
         return instrument(hooks=hooks)
 
 
-def load_hooks(path: str | Path) -> None:
+def load_hooks(path: "str | Path") -> None:
     """Load the policy at *path*; if it cannot be, say why, and go on without it."""
+    import logging
+
     from llmspell_otel.hooks.policies import load_policy
 
     try:
         load_policy(path)
     except PolicyError as error:
-        _logger.error("llmspell: %s", error)  # noqa: TRY400 - the message says it all
+        logging.getLogger("llmspell_otel").error("llmspell: %s", error)  # noqa: TRY400 - the message says it all
 
 
 def _settings() -> tuple[str, ...]:
@@ -154,17 +167,21 @@ def _settings() -> tuple[str, ...]:
     return settings.start()
 
 
-def _paths(given: str | Path | Iterable[str | Path]) -> list[str | Path]:
+def _paths(given: "str | Path | Iterable[str | Path]") -> "list[str | Path]":
     named = [name for name in os.environ.get(HOOKS_VARIABLE, "").split(os.pathsep) if name]
-    return [*named, *([given] if isinstance(given, (str, Path)) else given)]
+    return [*named, *([given] if isinstance(given, (str, os.PathLike)) else given)]
 
 
 def _plug_in_telemetry() -> None:
+    from llmspell_otel.guard import guard
+    from llmspell_otel.operations.ports import ports
+
     if ports.telemetry is None:
         ports.telemetry = guard.contained("assembling telemetry", _telemetry)
 
 
-def _telemetry() -> Telemetry:
+def _telemetry() -> "Telemetry":
+    from llmspell_otel import __version__
     from llmspell_otel.hooks.registry import Registration, breaker_listeners
     from llmspell_otel.telemetry.genai_prices import GenaiPrices
     from llmspell_otel.telemetry.pipeline import Options
@@ -192,6 +209,7 @@ def _keep_events() -> None:
     folder = os.environ.get(JOURNAL_VARIABLE)
     if folder and folder not in _journals:
         from llmspell_otel.events.journal import Journal
+        from llmspell_otel.operations.ports import ports
 
         Journal(folder).attach(ports.bus)
         _journals.add(folder)

@@ -38,7 +38,7 @@ class _Life:
             last, self._up = self._up, False
         if last:
             atexit.unregister(self.stop)
-            from llmspell_otel.operations.lifecycle import end_agents
+            from llmspell_otel.operations.agents import end_agents
 
             guard.contained("ending agents", end_agents, reason)
             _tell(SHUTDOWN, {"reason": reason})

@@ -1,26 +1,28 @@
-"""`Event`: the bus as scripts and applications use it."""
+"""`Event`: the bus as scripts and applications use it, imported with its first use."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeVar, Unpack
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from llmspell_otel.errors import EventError
-from llmspell_otel.events.bus import EventBus
-from llmspell_otel.events.event import UniversalEvent, make
-from llmspell_otel.events.mailbox import Mailbox, Stream
-from llmspell_otel.events.subscribing import Options
-from llmspell_otel.events.subscription import Handler, Stats, Subscription
 
-F = TypeVar("F", bound=Handler)
+if TYPE_CHECKING:
+    from llmspell_otel.events.bus import EventBus
+    from llmspell_otel.events.event import UniversalEvent
+    from llmspell_otel.events.mailbox import Mailbox, Stream
+    from llmspell_otel.events.subscribing import Options
+    from llmspell_otel.events.subscription import Handler, Subscription
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 _GIVEN_BY_US = {"id", "sequence", "schema_version", "extra"}
-_FIELDS = set(UniversalEvent.__struct_fields__) - _GIVEN_BY_US
-
-_bus = EventBus()
 
 
-def default_bus() -> EventBus:
+def default_bus() -> "EventBus":
     """The bus of this process: everything the engine publishes goes here."""
-    return _bus
+    from llmspell_otel.events import bus
+
+    return bus.default_bus()
 
 
 class Event:
@@ -29,14 +31,14 @@ class Event:
     @staticmethod
     def subscribe(
         pattern: str | Iterable[str],
-        handler: Handler | None = None,
-        **options: Unpack[Options],
-    ) -> Subscription:
+        handler: "Handler | None" = None,
+        **options: Unpack["Options"],
+    ) -> "Subscription":
         """Deliver the events that match *pattern* to *handler*; see `EventBus.subscribe`."""
         return default_bus().subscribe(pattern, handler, **options)
 
     @staticmethod
-    def on(pattern: str | Iterable[str], **options: Unpack[Options]) -> Callable[[F], F]:
+    def on(pattern: str | Iterable[str], **options: Unpack["Options"]) -> Callable[[F], F]:
         """Subscribe the decorated function to *pattern*."""
 
         def decorate(handler: F) -> F:
@@ -46,7 +48,7 @@ class Event:
         return decorate
 
     @staticmethod
-    def emit(event: Mapping[str, Any]) -> UniversalEvent:
+    def emit(event: Mapping[str, Any]) -> "UniversalEvent":
         """Publish an event given as `{"event_type": …, "payload": …}`, and return it.
 
         `data` may stand for `payload`; the other keys are fields of `UniversalEvent`.
@@ -61,7 +63,7 @@ class Event:
         return Event.publish(event_type, fields.pop("data", None), **fields)
 
     @staticmethod
-    def publish(event_type: object, data: Any = None, **options: Any) -> UniversalEvent:
+    def publish(event_type: object, data: Any = None, **options: Any) -> "UniversalEvent":
         """Publish an event of *event_type* that carries *data*, and return it.
 
         *options* are fields of `UniversalEvent`: correlation_id, source, target, tags, ttl, ….
@@ -69,23 +71,28 @@ class Event:
         Raises:
             EventError: *event_type* is not a non-empty text or an option is unknown.
         """
+        from llmspell_otel.events.event import make
+
         if not isinstance(event_type, str) or not event_type:
             mend = "name it in segments, as `tool:execution_complete`"
             raise EventError(f"event_type {event_type!r}", "is not a non-empty text", mend)
-        if unknown := options.keys() - _FIELDS:
-            mend = f"use one of {', '.join(sorted(_FIELDS - {'event_type', 'data'}))}"
+        fields = _fields()
+        if unknown := options.keys() - fields:
+            mend = f"use one of {', '.join(sorted(fields - {'event_type', 'data'}))}"
             raise EventError(f"option {min(unknown)!r}", "is no field of an event", mend)
         event = make(event_type, data, **options)
         default_bus().publish(event)
         return event
 
     @staticmethod
-    def stream(pattern: str | Iterable[str], **options: Unpack[Options]) -> Stream:
+    def stream(pattern: str | Iterable[str], **options: Unpack["Options"]) -> "Stream":
         """Iterate: `async for event in Event.stream("agent.**")`; see `EventBus.stream`."""
         return default_bus().stream(pattern, **options)
 
     @staticmethod
-    def receive(subscription: Subscription, timeout: float | None = None) -> UniversalEvent | None:
+    def receive(
+        subscription: "Subscription", timeout: float | None = None
+    ) -> "UniversalEvent | None":
         """The next event of a subscription without a handler; None after *timeout* seconds.
 
         Raises:
@@ -95,8 +102,8 @@ class Event:
 
     @staticmethod
     def receive_batch(
-        subscription: Subscription, limit: int, timeout: float | None = None
-    ) -> list[UniversalEvent]:
+        subscription: "Subscription", limit: int, timeout: float | None = None
+    ) -> "list[UniversalEvent]":
         """Up to *limit* events of a subscription without a handler; see `Mailbox.receive_batch`.
 
         Raises:
@@ -105,7 +112,7 @@ class Event:
         return _mailbox(subscription).receive_batch(limit, timeout)
 
     @staticmethod
-    def query(*patterns: str, **conditions: Any) -> Iterator[UniversalEvent]:
+    def query(*patterns: str, **conditions: Any) -> "Iterator[UniversalEvent]":
         """Events of the past that match; see `Journal.query`.
 
         Raises:
@@ -121,13 +128,15 @@ class Event:
     @staticmethod
     def get_stats() -> dict[str, int]:
         """The books of all subscriptions, added up, and their number."""
+        from llmspell_otel.events.subscription import Stats
+
         books = [each.stats for each in default_bus().subscriptions()]
         names = Stats.__dataclass_fields__
         total = {name: sum(getattr(each, name) for each in books) for name in names}
         return {"subscriptions": len(books), **total}
 
     @staticmethod
-    def unsubscribe(subscription: Subscription) -> bool:
+    def unsubscribe(subscription: "Subscription") -> bool:
         """End *subscription*; tell whether this call ended it."""
         return subscription.unsubscribe()
 
@@ -145,7 +154,17 @@ class Event:
         ]
 
 
-def _mailbox(subscription: Subscription) -> Mailbox:
+@cache
+def _fields() -> frozenset[str]:
+    """What may be said of an event."""
+    from llmspell_otel.events.event import UniversalEvent
+
+    return frozenset(UniversalEvent.__struct_fields__) - _GIVEN_BY_US
+
+
+def _mailbox(subscription: "Subscription") -> "Mailbox":
+    from llmspell_otel.events.mailbox import Mailbox
+
     if not isinstance(subscription, Mailbox):
         what = f"subscription {subscription.name!r}"
         raise EventError(what, "has a handler", "subscribe without one to receive")

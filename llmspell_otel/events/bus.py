@@ -233,5 +233,13 @@ def _after_fork_in_child() -> None:
         bus.forked()
 
 
+_default = EventBus()
+
+
+def default_bus() -> EventBus:
+    """The bus of this process: everything the engine publishes goes here."""
+    return _default
+
+
 atexit.register(_close_all)
 around(_before_fork, _after_fork_in_parent, _after_fork_in_child)

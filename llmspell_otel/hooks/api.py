@@ -1,26 +1,20 @@
-"""`Hook`: register, list and take out hooks; the same words in every language."""
+"""`Hook`: register, list and take out hooks; the same words in every language.
+
+The registry is imported with the first hook.
+"""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from llmspell_otel.hooks.breaker import DEFAULT, BreakerProfile
-from llmspell_otel.hooks.context import Component, HookContext
-from llmspell_otel.hooks.driving import consult, drive
-from llmspell_otel.hooks.registry import (
-    HookFunction,
-    HookOptions,
-    OnFailure,
-    Registration,
-    priority_of,
-    registry,
-)
+from llmspell_otel.hooks.profiles import DEFAULT, BreakerProfile
 from llmspell_otel.hooks.results import CONTINUE, Result
-from llmspell_otel.points import HookPoint, point_of
 
 if TYPE_CHECKING:
     from llmspell_otel.builtin.registry import Enabled
+    from llmspell_otel.hooks.registry import HookFunction, OnFailure, Registration
+    from llmspell_otel.points import HookPoint
 
-_Function = TypeVar("_Function", bound=HookFunction)
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class Hook:
@@ -28,18 +22,18 @@ class Hook:
 
     @staticmethod
     def register(  # noqa: PLR0913 - each option stands for itself
-        point: str | HookPoint,
-        fn: HookFunction,
+        point: "str | HookPoint",
+        fn: "HookFunction",
         *,
         priority: str | int = "normal",
         name: str | None = None,
         tags: Iterable[str] = (),
-        on_failure: OnFailure = "skip",
+        on_failure: "OnFailure" = "skip",
         timeout: float | None = None,
         breaker: BreakerProfile = DEFAULT,
         before: Iterable[str] = (),
         after: Iterable[str] = (),
-    ) -> Registration:
+    ) -> "Registration":
         """Have *fn* asked at *point*; gives the handle that takes it out again.
 
         Args:
@@ -61,6 +55,8 @@ class Hook:
             HookSignatureError: *fn* cannot be called with one argument.
             HookError: an option is not usable.
         """
+        from llmspell_otel.hooks.registry import HookOptions, registry
+
         options = HookOptions(
             priority=priority,
             name=name,
@@ -74,7 +70,7 @@ class Hook:
         return registry.register(point, fn, options)
 
     @staticmethod
-    def on(point: str | HookPoint, **options: Any) -> Callable[[_Function], _Function]:
+    def on(point: "str | HookPoint", **options: Any) -> Callable[[_Function], _Function]:
         """Register the decorated function at *point*; options as for `register`."""
 
         def decorate(fn: _Function) -> _Function:
@@ -84,24 +80,27 @@ class Hook:
         return decorate
 
     @staticmethod
-    def unregister(handle: Registration) -> bool:
+    def unregister(handle: "Registration") -> bool:
         """Take a hook out; False if it already was."""
         return handle.unregister()
 
     @staticmethod
     def list(
-        point: str | HookPoint | None = None,
+        point: "str | HookPoint | None" = None,
         *,
         language: str | None = None,
         priority: str | int | None = None,
         tag: str | None = None,
-    ) -> list[Registration]:
+    ) -> "list[Registration]":
         """The hooks that fit every given filter, in the order in which they are asked.
 
         Raises:
             UnknownHookPointError: no point has that name.
             HookError: no such priority.
         """
+        from llmspell_otel.hooks.registry import priority_of, registry
+        from llmspell_otel.points import point_of
+
         wanted = point_of(point) if point is not None else None
         rank = priority_of(priority) if priority is not None else None
         return [
@@ -115,7 +114,7 @@ class Hook:
 
     @staticmethod
     def fire(
-        point: str | HookPoint, data: dict[str, Any] | None = None, *, component: str = "custom"
+        point: "str | HookPoint", data: dict[str, Any] | None = None, *, component: str = "custom"
     ) -> Result:
         """Fire a point of your own (``custom:NAME``) and get what its hooks decided.
 
@@ -124,6 +123,10 @@ class Hook:
         Raises:
             UnknownHookPointError: no point has that name.
         """
+        from llmspell_otel.hooks.context import Component, HookContext
+        from llmspell_otel.hooks.driving import consult, drive
+        from llmspell_otel.hooks.registry import registry
+
         slot = registry.slot(point)
         if not slot.hooks:
             return CONTINUE

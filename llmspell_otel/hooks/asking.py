@@ -15,6 +15,7 @@ from typing import Any, Final
 from llmspell_otel.guard import guard
 from llmspell_otel.hooks.conditions import conditions
 from llmspell_otel.hooks.context import Decision, HookContext
+from llmspell_otel.hooks.lateness import HookTimeoutError
 from llmspell_otel.hooks.registration import Registration
 from llmspell_otel.hooks.results import (
     Cache,
@@ -27,7 +28,6 @@ from llmspell_otel.hooks.results import (
     result_of,
 )
 from llmspell_otel.hooks.store import MISSING
-from llmspell_otel.hooks.waiting import HookTimeoutError, bounded, engine_loop, rest_of
 from llmspell_otel.points import Moment
 
 _logger = logging.getLogger("llmspell_otel.hooks")
@@ -70,6 +70,9 @@ class Pending:
             Exception: the asynchronous hook's own, or `HookTimeoutError`.
         """
         if self.awaitable is not None:
+            from llmspell_otel.hooks.waiting import engine_loop  # brings asyncio: dear
+
+            self.started = clock()  # the import was no fault of the hook's
             return engine_loop.wait(self.awaitable, self.hook.timeout or conditions.timeout)
         try:
             return conditions.store.get(self.lookup.key) if self.lookup else MISSING
@@ -85,8 +88,12 @@ class Pending:
                 waited = awaitable.send(None)
             except StopIteration as done:
                 return done.value
+            from llmspell_otel.hooks.waiting import rest_of
+
             return await rest_of(awaitable, waited, self.hook.timeout or conditions.timeout)
         if awaitable is not None:
+            from llmspell_otel.hooks.waiting import bounded
+
             return await bounded(awaitable, self.hook.timeout or conditions.timeout)
         try:
             return await conditions.store.get_async(self.lookup.key) if self.lookup else MISSING

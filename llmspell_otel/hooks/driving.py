@@ -19,10 +19,10 @@ from llmspell_otel.hooks.engine import (
     resume_failed,
     resume_missed,
 )
+from llmspell_otel.hooks.lateness import dismiss
 from llmspell_otel.hooks.registry import Slot
 from llmspell_otel.hooks.results import Result
 from llmspell_otel.hooks.store import MISSING
-from llmspell_otel.hooks.waiting import dismiss
 
 _Answer = TypeVar("_Answer")
 

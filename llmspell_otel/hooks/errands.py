@@ -16,7 +16,7 @@ from llmspell_otel.errors import HookError
 from llmspell_otel.hooks.answers import Answer, answer_of
 from llmspell_otel.hooks.context import HookContext
 from llmspell_otel.hooks.forks import watch_forks
-from llmspell_otel.hooks.waiting import HookTimeoutError
+from llmspell_otel.hooks.lateness import HookTimeoutError
 
 _logger = logging.getLogger("llmspell_otel.hooks")
 

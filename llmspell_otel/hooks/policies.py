@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Final
 
 from llmspell_otel.errors import PolicyError
-from llmspell_otel.events.api import default_bus
+from llmspell_otel.events import default_bus
 from llmspell_otel.events.subscription import Subscription
 from llmspell_otel.hooks.notices import ENGINE, notify, told
 from llmspell_otel.hooks.registry import Registration, registry

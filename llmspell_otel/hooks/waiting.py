@@ -12,21 +12,9 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, Final
 
-GRACE: Final = 0.02
-"""Seconds that a synchronous caller waits beyond a hook's own time-out."""
+from llmspell_otel.hooks.lateness import GRACE, HookTimeoutError, dismiss
 
-
-class HookTimeoutError(TimeoutError):
-    """An asynchronous hook took longer than it was given.
-
-    *stubborn* tells that it went on after it was cancelled.
-    """
-
-    def __init__(self, seconds: float, *, stubborn: bool = False) -> None:
-        super().__init__(f"no answer within {seconds:g} s")
-        self.seconds = seconds
-        self.stubborn = stubborn
-
+__all__ = ["GRACE", "EngineLoop", "HookTimeoutError", "bounded", "engine_loop", "rest_of"]
 
 abandoned: list[list[Any]] = []
 """Hooks that would not even be closed; kept so that they are not collected loudly."""
@@ -271,12 +259,6 @@ def _turning(loop: asyncio.AbstractEventLoop) -> None:
         loop.run_forever()
     finally:
         loop.close()
-
-
-def dismiss(awaitable: Awaitable[Any]) -> None:
-    """Let go of what will not be awaited, without a warning."""
-    if isinstance(awaitable, Coroutine):
-        awaitable.close()
 
 
 engine_loop = EngineLoop()

@@ -1,10 +1,9 @@
-"""`@agent`, `@tool`, `@workflow`, `@stage`: operations of plain Python functions."""
+"""Operations of plain Python functions: what the decorators of `marks` make of them."""
 
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, TypeVar
 
 from opentelemetry.util.types import AttributeValue
 
@@ -16,7 +15,6 @@ from llmspell_otel.operations.operation import Aspect
 from llmspell_otel.operations.points import MOMENTS
 from llmspell_otel.operations.signatures import with_signature_of
 from llmspell_otel.operations.targets import placed, register_target
-from llmspell_otel.operations.traits import UNLIMITED, ResourceLimits, ToolTraits, set_traits
 from llmspell_otel.telemetry import semconv
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -140,6 +138,12 @@ def _innermost(function: Callable[..., Any]) -> Callable[..., Any]:
     return function.func if isinstance(function, functools.partial) else function
 
 
+def name_of(function: Callable[..., Any]) -> str:
+    """The name that *function* has by itself."""
+    inner = _innermost(function)
+    return str(getattr(inner, "__name__", type(inner).__name__))
+
+
 _SHAPES: tuple[tuple[Callable[[Any], bool], Shape], ...] = (
     (inspect.iscoroutinefunction, Shape.ASYNC),
     (inspect.isasyncgenfunction, Shape.ASYNC_GENERATOR),
@@ -147,23 +151,27 @@ _SHAPES: tuple[tuple[Callable[[Any], bool], Shape], ...] = (
 )
 
 
-def _observed(kind: Kind, function: _Function, name: str | None, on_cancel: OnCancel) -> _Function:
+def observed(kind: Kind, function: _Function, name: str | None, on_cancel: OnCancel) -> _Function:
+    """*function* as an operation of that *kind*.
+
+    Raises:
+        TypeError: it is a class, or nothing that can be called.
+    """
     if not callable(function):
         raise TypeError(f"@{kind} cannot decorate {function!r}: it is not callable")
     if isinstance(function, type):
         raise TypeError(
             f"@{kind} cannot decorate the class {function.__name__}: decorate its methods"
         )
-    inner = _innermost(function)
-    name = name or str(getattr(inner, "__name__", type(inner).__name__))
+    name = name or name_of(function)
     codec = FunctionCodec(function, name, kind, on_cancel)
     aspect = Aspect(kind, codec, shape_of(function))
-    observed = _WRAPPERS[aspect.shape](aspect, function)
+    made = _WRAPPERS[aspect.shape](aspect, function)
     if kind is Kind.AGENT:
-        observed = living(observed, Life(name), aspect.shape)
+        made = living(made, Life(name), aspect.shape)
     if not codec.needs_object:
-        register_target(kind, name, observed)
-    return observed  # type: ignore[return-value] # it has the signature of the function
+        register_target(kind, name, made)
+    return made  # type: ignore[return-value] # it has the signature of the function
 
 
 def _plain(aspect: Aspect, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -229,111 +237,3 @@ _WRAPPERS = {
     Shape.GENERATOR: _generator,
     Shape.ASYNC_GENERATOR: _async_generator,
 }
-
-
-class Decorator:
-    """One of the four decorators: ``@tool``, ``@tool("name")``, ``@tool(on_cancel="reply")``."""
-
-    def __init__(self, kind: Kind) -> None:
-        self._kind = kind
-        self.__name__ = kind.value
-        self.__doc__ = f"Make a function an operation of kind {kind.value!r}."
-
-    @overload
-    def __call__(self, function: _Function, /) -> _Function: ...
-
-    @overload
-    def __call__(
-        self, name: str | None = None, /, *, on_cancel: OnCancel = "raise"
-    ) -> Callable[[_Function], _Function]: ...
-
-    def __call__(self, given: Any = None, /, *, on_cancel: OnCancel = "raise") -> Any:
-        """Decorate a function of any shape: plain, coroutine, generator, asynchronous generator.
-
-        Below or above `classmethod` and `staticmethod`, it makes no difference.
-
-        Args:
-            given: The function, or the operation's name (the function's own if None).
-            on_cancel: What a hook's `Cancel` does: ``raise`` raises `OperationCancelled`,
-                ``reply`` returns a refusal that a model can read.
-
-        Raises:
-            TypeError: it is a class, or nothing that can be called.
-        """
-        if given is None or isinstance(given, str):
-            return functools.partial(self._decorate, name=given, on_cancel=on_cancel)
-        return self._decorate(given, name=None, on_cancel=on_cancel)
-
-    def _decorate(self, function: Any, *, name: str | None, on_cancel: OnCancel) -> Any:
-        if isinstance(function, (classmethod, staticmethod)):
-            inner = _observed(self._kind, function.__func__, name, on_cancel)
-            return type(function)(inner)
-        return _observed(self._kind, function, name, on_cancel)
-
-
-class ToolDecorator(Decorator):
-    """``@tool``, which also says what a tool is and what it may use."""
-
-    @overload
-    def __call__(self, function: _Function, /) -> _Function: ...
-
-    @overload
-    def __call__(
-        self,
-        name: str | None = None,
-        /,
-        *,
-        on_cancel: OnCancel = "raise",
-        timeout: float | None = None,
-        limits: ResourceLimits | None = None,
-        category: str = "custom",
-        security_level: str = "safe",
-    ) -> Callable[[_Function], _Function]: ...
-
-    def __call__(  # noqa: PLR0913 - each option stands for itself
-        self,
-        given: Any = None,
-        /,
-        *,
-        on_cancel: OnCancel = "raise",
-        timeout: float | None = None,
-        limits: ResourceLimits | None = None,
-        category: str = "custom",
-        security_level: str = "safe",
-    ) -> Any:
-        """As the others.
-
-        Args:
-            given: The function, or the tool's name.
-            on_cancel: What a hook's `Cancel` does.
-            timeout: Seconds after which a call ends with `TimeLimitError`.
-            limits: What a call may use; none if not given.
-            category: One of `traits.CATEGORIES`, for hooks to go by.
-            security_level: ``safe``, ``restricted`` or ``privileged``, likewise.
-
-        Raises:
-            SettingsError: a limit, category or level is not usable.
-        """
-        allowed = limits or UNLIMITED
-        if timeout is not None:
-            allowed = replace(allowed, seconds=timeout)
-        traits = ToolTraits(category=category, security_level=security_level, limits=allowed)
-        options: dict[str, Any] = {"on_cancel": on_cancel, "traits": traits}
-        if given is None or isinstance(given, str):
-            return functools.partial(self._tool, name=given, **options)
-        return self._tool(given, name=None, **options)
-
-    def _tool(
-        self, function: Any, *, name: str | None, on_cancel: OnCancel, traits: ToolTraits
-    ) -> Any:
-        made = self._decorate(function, name=name, on_cancel=on_cancel)
-        if traits != ToolTraits():
-            inner = _innermost(getattr(function, "__func__", function))
-            set_traits(name or str(getattr(inner, "__name__", type(inner).__name__)), traits)
-        return made
-
-
-agent = Decorator(Kind.AGENT)
-tool = ToolDecorator(Kind.TOOL)
-workflow = Decorator(Kind.WORKFLOW)
-stage = Decorator(Kind.STAGE)

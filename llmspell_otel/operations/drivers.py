@@ -13,7 +13,6 @@ from llmspell_otel.operations.scope import Scope
 from llmspell_otel.operations.streams import (
     UNHELD,
     HeldOperation,
-    StreamProxy,
     generate,
     generate_async,
     items_of,
@@ -116,6 +115,8 @@ class _Proceed:
         if operation.aspect.shape in _GENERATING:
             return HeldOperation(operation, flow), _driven(operation.aspect.shape, result)
         if codec.streams(call, result):
+            from llmspell_otel.operations.proxies import StreamProxy  # brings wrapt: dear
+
             return StreamProxy(result, HeldOperation(operation, flow))
         if type(codec).hold is Codec.hold:
             return None

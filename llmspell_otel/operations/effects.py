@@ -1,6 +1,5 @@
 """What an advice wants done in the world beside the call itself."""
 
-import asyncio
 import contextvars
 import copy
 import inspect
@@ -13,7 +12,6 @@ from typing import Any
 from llmspell_otel.guard import guard
 from llmspell_otel.hooks.conditions import conditions
 from llmspell_otel.hooks.results import Cache
-from llmspell_otel.hooks.waiting import engine_loop
 
 Branches = list[Any]
 """Branches under way: futures or tasks."""
@@ -31,6 +29,8 @@ class Sleep:
 
     async def perform_async(self) -> None:
         """Do it, awaiting."""
+        import asyncio  # dear, and loaded already where somebody awaits
+
         await asyncio.sleep(self.seconds)
 
 
@@ -80,6 +80,8 @@ class Spawn:
 
     async def perform_async(self) -> Branches:
         """Do it in tasks; a blocking branch runs in a thread."""
+        import asyncio
+
         return [asyncio.ensure_future(_run_awaiting(branch)) for branch in self.branches]
 
 
@@ -96,6 +98,8 @@ class Join:
 
     async def perform_async(self) -> list[Any]:
         """Do it, awaiting; if this is cancelled, the branches are."""
+        import asyncio
+
         return list(await asyncio.gather(*self.under_way, return_exceptions=True))
 
 
@@ -106,10 +110,16 @@ def _outcome_of(future: Any) -> Any:
 
 def _run_blocking(branch: Callable[[], Any]) -> Any:
     output = branch()
-    return engine_loop.wait(output, None) if isinstance(output, Awaitable) else output
+    if not isinstance(output, Awaitable):
+        return output
+    from llmspell_otel.hooks.waiting import engine_loop
+
+    return engine_loop.wait(output, None)
 
 
 async def _run_awaiting(branch: Callable[[], Any]) -> Any:
+    import asyncio
+
     if inspect.iscoroutinefunction(branch):
         return await branch()
     output = await asyncio.to_thread(branch)

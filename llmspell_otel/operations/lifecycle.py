@@ -3,7 +3,6 @@
 `AgentLifecycle` is for synchronous agents, `AsyncAgentLifecycle` for asynchronous ones.
 """
 
-import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -148,6 +147,8 @@ class AsyncAgentLifecycle(Lifecycle):
 
     async def _go(self, state: AgentState, reason: str, **data: Any) -> dict[str, Any]:
         move = self.begin(state, reason, data)
+        import asyncio
+
         scope = asyncio.timeout(self.config.max_transition_time)
         try:
             async with scope:

@@ -1,6 +1,5 @@
 """What a transition of an agent does: written once, as a flow, for both worlds."""
 
-import asyncio
 import inspect
 import logging
 import threading
@@ -8,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from llmspell_otel.errors import AgentStateError, OperationCancelled, TransitionTimeoutError
 from llmspell_otel.events import default_bus, make
@@ -20,10 +19,12 @@ from llmspell_otel.hooks.notices import noticed, told
 from llmspell_otel.hooks.profiles import BreakerProfile
 from llmspell_otel.hooks.registry import Slot
 from llmspell_otel.hooks.results import Cancel
-from llmspell_otel.hooks.waiting import engine_loop
 from llmspell_otel.operations import states
 from llmspell_otel.operations.operation import current
 from llmspell_otel.operations.states import ALLOWED, AgentState
+
+if TYPE_CHECKING:
+    import asyncio
 
 _logger = logging.getLogger("llmspell_otel")
 _clock = time.perf_counter_ns
@@ -71,8 +72,8 @@ class Move:
     permit: int
     began: int = field(default_factory=_clock)
     cancelled: str | None = None
-    scope: asyncio.Timeout | None = None
-    loop: asyncio.AbstractEventLoop | None = None
+    scope: "asyncio.Timeout | None" = None
+    loop: "asyncio.AbstractEventLoop | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,8 @@ class _Handle:
     def perform(self) -> None:
         answer = self.handler()
         if isinstance(answer, Awaitable):
+            from llmspell_otel.hooks.waiting import engine_loop
+
             engine_loop.wait(answer, None)
 
     async def perform_async(self) -> None:
@@ -339,7 +342,9 @@ def _is_failure(move: Move, error: BaseException) -> bool:
     )
 
 
-def _expire(scope: asyncio.Timeout) -> None:
+def _expire(scope: "asyncio.Timeout") -> None:
+    import asyncio
+
     try:
         scope.reschedule(asyncio.get_running_loop().time())
     except RuntimeError:

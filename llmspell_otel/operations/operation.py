@@ -21,6 +21,7 @@ from llmspell_otel.hooks.context import Component, Decision, HookContext
 from llmspell_otel.hooks.results import Cache
 from llmspell_otel.hooks.store import MISSING
 from llmspell_otel.operations.call import Call, Codec, Kind, Shape
+from llmspell_otel.operations.decisions import connect
 from llmspell_otel.operations.facts import Chunked, Firing, closing_facts_of, facts_of
 from llmspell_otel.operations.identity import (
     correlation_of,
@@ -420,3 +421,6 @@ def outcome_of(error: BaseException | None) -> str:
         return "closed"
     cancelled = type(error).__name__ == "CancelledError" and not isinstance(error, Exception)
     return "cancelled" if cancelled and not isinstance(error, OperationCancelled) else "error"
+
+
+connect()

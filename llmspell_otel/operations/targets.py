@@ -7,7 +7,6 @@ from typing import Any, Final
 from weakref import WeakValueDictionary
 
 from llmspell_otel.hooks.results import Branch
-from llmspell_otel.hooks.waiting import engine_loop
 from llmspell_otel.operations.call import Call, Kind, Shape
 from llmspell_otel.operations.operation import Operation
 
@@ -111,6 +110,8 @@ def _shaped(operation: Operation, output: Any, answer: Callable[[Any], Any]) -> 
     if operation.aspect.shape is Shape.ASYNC:
         return _shaped_later(output, answer)
     if inspect.isawaitable(output):
+        from llmspell_otel.hooks.waiting import engine_loop
+
         output = engine_loop.wait(output, None)
     return answer(output)
 

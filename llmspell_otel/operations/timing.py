@@ -4,7 +4,6 @@ An asynchronous call is cancelled. A synchronous one cannot be stopped from outs
 a thread of its own, which is left behind at the limit and ends when the function does.
 """
 
-import asyncio
 import contextvars
 import threading
 from collections.abc import Callable
@@ -27,6 +26,8 @@ def _limited_async(
     target: Callable[..., Any], seconds: float, kind: str, name: str
 ) -> Callable[..., Any]:
     async def bounded(*args: Any, **kwargs: Any) -> Any:
+        import asyncio
+
         scope = asyncio.timeout(seconds)
         try:
             async with scope:

@@ -3,8 +3,9 @@
 The names below are imported when they are first asked for: `semconv` alone is cheap.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from llmspell_otel.lazy import rooms
 
 if TYPE_CHECKING:
     from llmspell_otel.telemetry.capture import CaptureMode
@@ -34,24 +35,16 @@ __all__ = [
     "default_prices",
 ]
 
-_ROOMS = {
-    "capture": ("CaptureMode",),
-    "pipeline": ("Options", "Telemetry"),
-    "price_table": ("PriceTableError",),
-    "prices": ("PENDING", "PriceProvider", "Prices", "default_prices"),
-    "providers": ("Providers",),
-    "rates": ("Price", "Rate", "Rates"),
-    "spans": ("SpanBridge",),
-    "worker": ("Books", "Worker"),
-}
-_HOME = {name: room for room, inside in _ROOMS.items() for name in inside}
-
-
-def __getattr__(name: str) -> Any:
-    room = _HOME.get(name)
-    if room is None:
-        message = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(message)
-    found = getattr(import_module(f"{__name__}.{room}"), name)
-    globals()[name] = found
-    return found
+__getattr__ = rooms(
+    __name__,
+    {
+        "capture": ("CaptureMode",),
+        "pipeline": ("Options", "Telemetry"),
+        "price_table": ("PriceTableError",),
+        "prices": ("PENDING", "PriceProvider", "Prices", "default_prices"),
+        "providers": ("Providers",),
+        "rates": ("Price", "Rate", "Rates"),
+        "spans": ("SpanBridge",),
+        "worker": ("Books", "Worker"),
+    },
+)

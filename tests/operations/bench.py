@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llmspell_otel.operations import Aspect, Call, Codec, Kind, Shape, invoke
-from llmspell_otel.operations.decorators import Decorator
+from llmspell_otel.operations.marks import Decorator
 
 BEFORE = {
     Kind.AGENT: "agent:before_execution",
