@@ -4,7 +4,7 @@ Everything that this takes is imported when it is called.
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -191,8 +191,7 @@ def _telemetry() -> "Telemetry":
     prices = Prices(provider=GenaiPrices())
     if os.environ.get(PRELOAD_VARIABLE, "").lower() == "true":
         prices.preload_now()
-    else:
-        prices.preload()
+    _wanted_for_models.append(prices.preload)
     telemetry = Assembled(prices=prices, options=Options(version=__version__))
 
     def breaker_changed(hook: Registration, _old: str, new: str, reason: str) -> None:
@@ -200,6 +199,18 @@ def _telemetry() -> "Telemetry":
 
     breaker_listeners.append(breaker_changed)
     return telemetry
+
+
+_wanted_for_models: Final[list[Callable[[], None]]] = []
+
+
+def models_ahead() -> None:
+    """Get ready for model calls: a library that makes them has been imported.
+
+    Prices take a good part of a second to load: a program without models never loads them.
+    """
+    while _wanted_for_models:
+        _wanted_for_models.pop()()
 
 
 _journals: Final[set[str]] = set()

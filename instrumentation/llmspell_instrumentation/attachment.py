@@ -13,7 +13,8 @@ import wrapt
 
 from llmspell_instrumentation.joinpoint import Adapter, JoinPoint, installed, shape_of
 from llmspell_instrumentation.wrapper import Wrapper
-from llmspell_otel.operations.call import Call
+from llmspell_otel.operations.call import Call, Kind
+from llmspell_otel.runtime import models_ahead
 
 _logger = logging.getLogger(__name__)
 
@@ -164,7 +165,14 @@ class Attachment:
             else:
                 for point in points:
                     self._report_missing(point)
+        self._expect_models()
         return self
+
+    def _expect_models(self) -> None:
+        """Have prices loaded from the moment that the library itself is imported."""
+        points = [point for point in self.adapter.expected if point.kind is Kind.MODEL]
+        for package in {point.module.partition(".")[0] for point in points}:
+            wrapt.register_post_import_hook(lambda _: models_ahead(), package)
 
     def close(self) -> None:
         """Put every original back; modules imported from now on stay as they are."""

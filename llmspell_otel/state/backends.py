@@ -1,13 +1,15 @@
 """Where state is kept: in memory, or in a SQLite file that survives the process."""
 
-import sqlite3
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from llmspell_otel.hooks.forks import watch_forks
+
+if TYPE_CHECKING:
+    import sqlite3
 
 NEW: Final = 0
 """The revision of an entry that is not there."""
@@ -131,8 +133,10 @@ class SqliteBackend:
         self._lock = threading.Lock()
         self._inherited, self._connection = self._connection, None
 
-    def _connected(self) -> sqlite3.Connection:
+    def _connected(self) -> "sqlite3.Connection":
         if self._connection is None:
+            import sqlite3  # a program without such a file can do without it
+
             made = sqlite3.connect(
                 self._path, timeout=10, isolation_level=None, check_same_thread=False
             )

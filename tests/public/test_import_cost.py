@@ -87,3 +87,17 @@ assert run() == 3
 """
     )
     assert "asyncio" in imported(code)
+
+
+def test_prices_are_loaded_once_a_library_that_calls_models_is_there() -> None:
+    """Not before, and not only when the first call has ended."""
+    watched = """
+import threading, llmspell_otel
+loading = lambda: [each for each in threading.enumerate() if each.name == "llmspell-prices"]
+llmspell_otel.instrument()
+assert not loading()
+import openai
+for thread in loading():
+    thread.join(60)
+"""
+    assert "genai_prices.data_snapshot" in imported(watched)
