@@ -70,7 +70,10 @@ class Advice:
         """
         while True:
             try:
-                result = yield from self._consult()
+                slot = self.operation.moments.at(self.moment)
+                self._final = self.moment is Moment.ERROR
+                asked = self._asks and slot.hooks
+                result = (yield from self._consult(slot)) if asked else None
                 act = _ACTS.get(type(result), Advice._go_on)
                 if (yield from act(self, result)):
                     return self.operation.output
@@ -85,13 +88,9 @@ class Advice:
                 self.operation.error = error
                 self.moment, self._asks = Moment.ERROR, True
 
-    def _consult(self) -> Flow[Result | None]:
+    def _consult(self, slot: Slot) -> Flow[Result | None]:
         """Ask the hooks of the moment; what they modify takes effect at once."""
         operation, moment = self.operation, self.moment
-        slot = operation.moments.at(moment)
-        self._final = moment is Moment.ERROR
-        if not (self._asks and slot.hooks):
-            return None
         context = operation.hook_context(moment)
         given, told, began = context.data.get("input"), len(context.decisions), _clock()
         with Scope(operation):  # what hooks do and log is part of the operation
@@ -166,9 +165,16 @@ class Advice:
 
     def _call(self) -> Flow[None]:
         self.moment = yield self.proceed
-        if self.moment is Moment.ERROR and not isinstance(self.operation.error, Exception):
+        if self.moment is Moment.ERROR:
+            yield from self._failed()
+        if self._branches:
+            yield from self._join()
+
+    def _failed(self) -> Flow[None]:
+        """What a call that raised asks for before its error hooks are asked."""
+        if not isinstance(self.operation.error, Exception):
             self._abandon()  # the program is stopping: wait for nothing
-        yield from self._join()
+        yield from ()
 
     def _go_on(self, _result: object = None) -> Flow[bool]:
         """Continue: call; then give the output, or raise the error."""

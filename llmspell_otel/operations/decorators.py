@@ -18,6 +18,7 @@ from llmspell_otel.operations.targets import placed, register_target
 from llmspell_otel.telemetry import semconv
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+_FUNCTION = semconv.ToolType.FUNCTION.value
 OnCancel = Literal["raise", "reply"]
 
 
@@ -45,7 +46,7 @@ class FunctionCodec(Codec):
         self._names = [each.name for each in parameters if plain and each.kind is _EITHER]
         self._defaults = {each.name: each.default for each in parameters if each.default is not _NO}
         self._all = {each.name for each in parameters} if plain else {None}
-        self._told = {each.name for each in parameters} - {self._bound_first}
+        self._told = [each.name for each in parameters if each.name != self._bound_first]
 
     @property
     def needs_object(self) -> bool:
@@ -76,7 +77,7 @@ class FunctionCodec(Codec):
         given = {**self._defaults, **dict(zip(names, call.args, strict=False)), **call.kwargs}
         if given.keys() != self._all:
             return None
-        return {name: given[name] for name in self._signature.parameters if name in self._told}
+        return {name: given[name] for name in self._told}
 
     def with_input(self, call: Call, given: Mapping[str, Any]) -> Call:
         """The same call with *given* arguments.
@@ -94,7 +95,7 @@ class FunctionCodec(Codec):
         del call
         if self._kind is not Kind.TOOL:
             return {}
-        told: dict[str, AttributeValue] = {semconv.TOOL_TYPE: semconv.ToolType.FUNCTION.value}
+        told: dict[str, AttributeValue] = {semconv.TOOL_TYPE: _FUNCTION}
         if self._described:
             told[semconv.TOOL_DESCRIPTION] = self._described
         return told

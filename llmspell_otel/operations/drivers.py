@@ -31,7 +31,8 @@ def invoke(aspect: Aspect, call: Call) -> Any:
     if not moments.awake:
         return call.proceed()
     telemetry = ports.telemetry
-    if moments.switch.on or moments.listened or (telemetry is not None and telemetry.active):
+    seen = telemetry is not None and (telemetry.active or telemetry.look())
+    if seen or moments.switch.on or moments.listened:
         return _DRIVERS[aspect.shape](aspect, call)
     return call.proceed()
 

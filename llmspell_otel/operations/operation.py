@@ -1,5 +1,6 @@
 """An operation: one call in flight, from its started event to its end."""
 
+import functools
 import inspect
 import time
 from collections import deque
@@ -217,7 +218,9 @@ class Operation:
         if self.parent is not None:
             self._count()
         telemetry = ports.telemetry
-        if telemetry is not None and (not telemetry.active or suppressed(self.around)):
+        if telemetry is not None and (
+            not (telemetry.active or telemetry.look()) or suppressed(self.around)
+        ):
             telemetry = None
         self.telemetry = telemetry
         self.observed = telemetry is not None or self.moments.listened
@@ -236,7 +239,8 @@ class Operation:
             placed = telemetry.begin(event, self.around)
             if placed is not None:  # else there are metrics and logs, but no traces
                 self._place(placed)
-        ports.bus.publish(event)
+        if self.moments.listened:
+            ports.bus.publish(event)
 
     def _count(self) -> None:
         word = _COUNTED.get(self.aspect.kind)
@@ -297,7 +301,8 @@ class Operation:
         )
         if self.telemetry is not None:
             self.telemetry.end(event)
-        ports.bus.publish(event)
+        if self.moments.listened:
+            ports.bus.publish(event)
 
     # -- what the call gave
 
@@ -384,7 +389,7 @@ class Operation:
             data["output"] = self.output
         context = HookContext(
             point=self.moments.at(moment).point,
-            component=Component(self.moments.kind, self.name),
+            component=component_of(self.moments.kind, self.name),
             data=data,
             metadata={
                 "operation": self.span,
@@ -403,6 +408,12 @@ class Operation:
 
 
 _COUNTED: Final = {Kind.MODEL: "inference", Kind.TOOL: "tool"}
+
+
+@functools.lru_cache(4096)
+def component_of(kind: str, name: str) -> Component:
+    """Who is at work."""
+    return Component(kind, name)
 
 
 def _name_of(codec: Codec, call: Call) -> str:

@@ -9,17 +9,18 @@ from dataclasses import replace
 from typing import Any, Final
 
 from llmspell_otel.errors import TimeLimitError
-from llmspell_otel.hooks.context import Component, HookContext
+from llmspell_otel.hooks.context import HookContext
 from llmspell_otel.hooks.driving import Flow, consult
 from llmspell_otel.hooks.registry import Slot, registry
 from llmspell_otel.hooks.results import Cancel, Replace, Result
+from llmspell_otel.hooks.switch import Switch
 from llmspell_otel.operations.advice import Advice
 from llmspell_otel.operations.call import Kind
-from llmspell_otel.operations.operation import Operation
+from llmspell_otel.operations.operation import Operation, component_of
 from llmspell_otel.operations.points import MOMENTS
 from llmspell_otel.operations.scope import Scope
 from llmspell_otel.operations.timing import limited
-from llmspell_otel.operations.traits import traits_of
+from llmspell_otel.operations.traits import UNLIMITED, traits_of
 from llmspell_otel.operations.transitions import TRANSITION, Transitions
 from llmspell_otel.operations.usage import Passed, Usage
 from llmspell_otel.points import Moment
@@ -38,6 +39,8 @@ _ENTRY: Final = (
     (SECURITY, "SecurityCheck"),
     (ALLOCATED, "ResourceAllocation"),
 )
+_DOOR: Final = Switch(slot for slot, _ in _ENTRY)
+"""On while anybody is asked before the execution."""
 _PHASE_OF: Final = {
     Moment.BEFORE: "PreExecution",
     Moment.AFTER: "PostExecution",
@@ -48,13 +51,14 @@ _PHASE_OF: Final = {
 class Phases(Advice):
     """The way of a tool's call, with the phases around its execution."""
 
-    __slots__ = ("_component", "_traits", "_usage")
+    __slots__ = ("_component", "_limited", "_traits", "_usage")
 
     def __init__(self, operation: Operation, proceed: Any) -> None:
         super().__init__(operation, proceed)
-        self._component = Component("tool", operation.name)
+        self._component = component_of(operation.moments.kind, operation.name)
         self._traits = traits_of(operation.name)
         limits = self._traits.limits
+        self._limited = limits is not UNLIMITED
         limited_use = limits.memory_bytes is not None or limits.cpu_seconds is not None
         measured = bool(ALLOCATED.hooks or RELEASED.hooks or limited_use)
         self._usage = Usage(operation.name, limits, measured=measured)
@@ -66,7 +70,8 @@ class Phases(Advice):
     def steps(self) -> Flow[Any]:
         """As `Advice.steps`; what was allocated is released on every way out."""
         try:
-            output = yield from self._entered()
+            admitted = (yield from self._entry()) if self._limited or _DOOR.on else True
+            output = (yield from super().steps()) if admitted else self.operation.output
         except GeneratorExit:  # abandoned: nobody can be asked any more
             self._usage.leave()
             raise
@@ -76,7 +81,8 @@ class Phases(Advice):
         yield from self._release(success=self.operation.refusal is None)
         return output
 
-    def _entered(self) -> Flow[Any]:
+    def _entry(self) -> Flow[bool]:
+        """Ask at the phases before the execution; whether the call goes on to it."""
         result = yield from self._forbidden()
         for slot, phase in _ENTRY:
             if result is not None:
@@ -85,10 +91,10 @@ class Phases(Advice):
                 result = yield from self._phase(slot, phase)
         if isinstance(result, Cancel):
             yield from self._cancel(result)
-            return self.operation.output
+            return False
         if isinstance(result, Replace):
             yield from self._replace(result)
-        return (yield from super().steps())
+        return True
 
     def _forbidden(self) -> Flow[Result | None]:
         """Refuse a call that is one too many."""
@@ -127,17 +133,16 @@ class Phases(Advice):
             details["execution_success"] = success
         return details
 
-    def _consult(self) -> Flow[Result | None]:
+    def _consult(self, slot: Slot) -> Flow[Result | None]:
         moment = self.moment
-        if self.operation.moments.at(moment).hooks:
-            success = None if moment is Moment.BEFORE else moment is Moment.AFTER
-            self.operation.details = self._details(_PHASE_OF[moment], success=success)
-        return (yield from super()._consult())
+        success = None if moment is Moment.BEFORE else moment is Moment.AFTER
+        self.operation.details = self._details(_PHASE_OF[moment], success=success)
+        return super()._consult(slot)
 
-    def _call(self) -> Flow[None]:
-        yield from super()._call()
+    def _failed(self) -> Flow[None]:
+        yield from super()._failed()
         error = self.operation.error
-        if self.moment is Moment.ERROR and isinstance(error, TimeLimitError):
+        if isinstance(error, TimeLimitError):
             if TIMEOUT.hooks:
                 yield from self._phase(TIMEOUT, "Timeout", error=error)
             limit = {"name": "tool.seconds", "limit": error.seconds, "unit": "s"}
@@ -145,6 +150,11 @@ class Phases(Advice):
             yield from self._passed(Passed(limit, value))
 
     def _release(self, *, success: bool) -> Flow[None]:
+        if self._limited or RELEASED.hooks:
+            yield from self._released(success=success)
+        self._usage.leave()
+
+    def _released(self, *, success: bool) -> Flow[None]:
         for passed in self._usage.afterwards():
             yield from self._passed(passed)
         if RELEASED.hooks:
@@ -159,7 +169,6 @@ class Phases(Advice):
             )
             with Scope(self.operation):
                 yield from consult(RELEASED, context)
-        self._usage.leave()
 
     def _passed(self, passed: Passed) -> Flow[None]:
         yield from limit_exceeded(passed.limit, passed.value, self._component, self.operation)

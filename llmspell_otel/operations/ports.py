@@ -23,7 +23,11 @@ class Telemetry(Protocol):
 
     @property
     def active(self) -> bool:
-        """Whether anything is made of the events at all."""
+        """Whether anything is made of the events at all; ask `look` while that is not known."""
+        ...
+
+    def look(self) -> bool:
+        """Whether anything is made of the events by now."""
         ...
 
     def begin(self, event: UniversalEvent, current: Context, /) -> Placed | None:

@@ -25,8 +25,8 @@ class Scope:
         self._above = current.get()
         current.set(operation)
         if operation.context is not None:
-            self._outer = context_api.get_current()
-            context_api.attach(operation.context)
+            outer = context_api.attach(operation.context).old_value
+            self._outer = outer if isinstance(outer, Context) else Context()
 
     def __exit__(self, *_: object) -> None:
         if current.get() is self._operation:

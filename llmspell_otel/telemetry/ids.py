@@ -71,8 +71,8 @@ class RandomIds:
         return random.getrandbits(64) or 1
 
 
-class _Next(threading.local):
-    """What the next span that starts on this thread is to be called."""
+class Next(threading.local):
+    """What the next span that starts on this thread is to be called; a value for each thread."""
 
     ids: str | None = None
     """As a `traceparent`; None: anything."""
@@ -87,7 +87,7 @@ class ImposedIds:
 
     def __init__(self, original: IdGenerator) -> None:
         self.original = original
-        self.next = _Next()
+        self.next = Next()
         said = getattr(original, "is_trace_id_random", None)
         self.is_trace_id_random = said if callable(said) else _unsaid
         """What the original generator says of its trace ids."""

@@ -76,18 +76,14 @@ class Telemetry:
         self.writer = LogWriter(providers.logger, version=version)
         self.worker = Worker(self._process, capacity=options.capacity)
         self._details = emits_details(capture)
-        self._found = False
+        self.active = False
+        """Whether any signal goes anywhere; ask `look` while that is not known."""
         self._missing: list[Callable[[], bool]] = [
             lambda: self.bridge.active,
             *_awaited(meters(providers.meter), loggers(providers.logger)),
         ]
         self._breakers: dict[str, str] = {}
         self._watch()
-
-    @property
-    def active(self) -> bool:
-        """Whether any signal goes anywhere: true from the moment that a real provider is there."""
-        return self._found or self._look()
 
     @property
     def books(self) -> Books:
@@ -97,7 +93,7 @@ class Telemetry:
     def end(self, event: OperationEvent) -> None:
         """End the operation's span, and leave the rest of its telemetry to the worker."""
         self.bridge.end(event)
-        if self.active:
+        if self.active or self.look():
             self.worker.offer(event)
 
     def price(self, attributes: Mapping[str, Any]) -> Decimal | None:
@@ -133,18 +129,18 @@ class Telemetry:
         """As `Worker.close`."""
         return self.worker.close(timeout)
 
-    def _look(self) -> bool:
+    def look(self) -> bool:
         """Look for the providers that were missing so far; whether there is any."""
         missing = [is_there for is_there in self._missing if not is_there()]
         if len(missing) < len(self._missing):
             self._missing = missing
-            self._found = True
+            self.active = True
             self.worker.before_providers_shut_down()
-        return self._found
+        return self.active
 
     def _process(self, event: OperationEvent) -> None:
         if self._missing:
-            self._look()
+            self.look()
         data = event.data
         attributes = attributes_of(data)
         context = context_of(event.traceparent)

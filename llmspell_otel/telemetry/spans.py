@@ -103,7 +103,7 @@ class SpanBridge:
         self._version = version
         self._tracer: Tracer | None = None
         self._recording = False
-        self._imposed: ids.ImposedIds | None = None
+        self._next = ids.Next()
         self._ids: ids.IdGenerator = ids.RandomIds()
         self._open: dict[str, _Open] = {}
         self.unmatched = 0
@@ -184,7 +184,10 @@ class SpanBridge:
             self._finish(opened, event.data)
         except Exception as error:
             self.guard.report("describing the end of a span", error)
-        self._close(opened.span, event)
+        try:
+            opened.span.end(event.data.get("end_time") or event.timestamp)
+        except Exception as error:
+            self.guard.report("ending a span", error)
 
     def replay(self, events: Iterable[OperationEvent]) -> None:
         """Make the spans of recorded *events*, in an empty context and in their order.
@@ -231,8 +234,9 @@ class SpanBridge:
             )
             # A disabled SDK hands out the API's own tracer, which records nothing.
             self._recording = is_real(tracer)
-            self._imposed = ids.impose_on(tracer)
-            self._ids = self._imposed.original if self._imposed is not None else self._ids
+            imposed = ids.impose_on(tracer)
+            if imposed is not None:
+                self._next, self._ids = imposed.next, imposed.original
             processors.shield(tracer, self.guard)
             self._tracer = tracer
         except Exception as error:
@@ -246,36 +250,25 @@ class SpanBridge:
         data = event.data
         parent = current if data.get("parent") is None else self._parent(event, current)
         attributes = clean(attributes_of(data))
-        imposed = self._imposed
-        if imposed is None:
-            span = self._span(tracer, attributes, parent, event)
-        else:
-            imposed.next.ids = event.traceparent
-            try:
-                span = self._span(tracer, attributes, parent, event)
-            finally:
-                imposed.next.ids = None
-        context, own = set_span_in_context(span, parent), span.get_span_context()
-        opened = _Open(span, context, data.get("attributes") or {}, None)
-        self._remember(data["operation"], opened, own.span_id)
-        return context, own
-
-    @staticmethod
-    def _span(
-        tracer: Tracer, attributes: Mapping[str, Any], parent: Context, event: OperationEvent
-    ) -> Span:
-        data = event.data
         name, kind = described(attributes)
-        return tracer.start_span(
-            name,
-            parent,
-            kind,
-            attributes,
-            _links(data["links"]) if "links" in data else None,
-            data.get("start_time") or event.timestamp,
-            record_exception=False,
-            set_status_on_exception=False,
-        )
+        self._next.ids = event.traceparent
+        try:
+            span = tracer.start_span(
+                name,
+                parent,
+                kind,
+                attributes,
+                _links(data["links"]) if "links" in data else None,
+                data.get("start_time") or event.timestamp,
+                record_exception=False,
+                set_status_on_exception=False,
+            )
+        finally:
+            self._next.ids = None
+        opened = _Open(span, set_span_in_context(span, parent), data.get("attributes") or {}, None)
+        own = span.get_span_context()
+        self._remember(data["operation"], opened, own.span_id)
+        return opened.context, own
 
     def _remember(self, operation: str, opened: _Open, span_id: int) -> None:
         if int(operation, 16) != span_id:
@@ -312,12 +305,6 @@ class SpanBridge:
             opened.span.set_status(
                 StatusCode.ERROR, error_message(data) if self.capture.on else None
             )
-
-    def _close(self, span: Span, event: OperationEvent) -> None:
-        try:
-            span.end(event.data.get("end_time") or event.timestamp)
-        except Exception as error:
-            self.guard.report("ending a span", error)
 
     def _parent(self, event: OperationEvent, current: Context) -> Context:
         """*current*, if its span is the parent that *event* names, else with that one in it."""
