@@ -5,6 +5,7 @@ the commit. A second thread takes the log into a SQLite database, which queries 
 """
 
 import functools
+import logging
 import sqlite3
 import weakref
 from collections.abc import Callable, Iterator
@@ -27,6 +28,8 @@ from llmspell_otel.events.store.indexer import Indexer
 from llmspell_otel.events.store.log import SUFFIX
 from llmspell_otel.events.store.writer import LogWriter
 from llmspell_otel.events.subscription import Subscription
+
+_logger = logging.getLogger("llmspell_otel.events")
 
 T = TypeVar("T")
 Mode = Literal["process", "power"]
@@ -185,7 +188,7 @@ class Journal:
         Raises:
             JournalError: the database cannot be read.
         """
-        self.catch_up()
+        self._see_everything()
         try:
             with self._index.connect() as it:
                 for position, body in self._index.select(it, query):
@@ -215,7 +218,10 @@ class Journal:
         return self._ask(self._expire)
 
     def catch_up(self, timeout: float = 30.0) -> bool:
-        """Commit, and take the log into the database, so that queries see everything."""
+        """Commit, and take the log into the database, so that queries see everything.
+
+        Tells whether that was done in *timeout* seconds. A query does it first.
+        """
         deadline = monotonic() + timeout
         self._writer.flush(timeout)
         return self._indexer.catch_up(max(0.0, deadline - monotonic()))
@@ -265,8 +271,12 @@ class Journal:
                 left -= 1
                 yield event
 
+    def _see_everything(self) -> None:
+        if not self.catch_up():
+            _logger.warning("journal %s: an answer lacks what the log still holds", self.path)
+
     def _ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
-        self.catch_up()
+        self._see_everything()
         try:
             with self._index.connect() as it:
                 return question(it)

@@ -6,6 +6,8 @@ import sqlite3
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,6 @@ import msgspec
 
 from llmspell_otel.errors import EventError, JournalError
 from llmspell_otel.events.codec import decode
-from llmspell_otel.events.event import UniversalEvent
 from llmspell_otel.events.ids import uuid7
 from llmspell_otel.events.router import MAX_CACHED, Pattern
 from llmspell_otel.events.store import log
@@ -24,7 +25,9 @@ NAME = "events.sqlite"
 VERSION = 1
 BUSY_TIMEOUT = 5.0  # seconds that one process waits for another at most
 _PAGE = 1_000
-_CHECKPOINT_PAGES = 8_000  # 32 MiB: each checkpoint waits for the disk
+_PAGE_BYTES = 16_384  # a page of the database holds some thirty events
+_CHECKPOINT_PAGES = 2_000  # 32 MiB: each checkpoint waits for the disk
+_TOGETHER = 50  # events in one statement: each statement costs as much as an event
 
 # Read for ever: columns are added, never changed. `position` is the order of arrival; one type
 # has one number; `segments` says how far each file of the log has been taken in.
@@ -44,6 +47,7 @@ CREATE INDEX IF NOT EXISTS by_correlation ON events (correlation_id, position);
 CREATE INDEX IF NOT EXISTS by_type ON events (type, position);
 """
 _INSERT = "INSERT OR IGNORE INTO events VALUES (NULL, ?, ?, ?, ?, ?, ?)"
+_INSERT_TOGETHER = _INSERT + ", (NULL, ?, ?, ?, ?, ?, ?)" * (_TOGETHER - 1)
 
 
 class _Key(msgspec.Struct, gc=False):
@@ -56,7 +60,10 @@ class _Key(msgspec.Struct, gc=False):
     correlation_id: str = ""
 
 
-_key = msgspec.json.Decoder(_Key).decode
+_Row = tuple[str, int, int, int, str, str]
+
+_keys = msgspec.json.Decoder(_Key)
+_name = attrgetter("event_type")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +105,7 @@ class Index:
         """
         with closing(sqlite3.connect(self.path, timeout=BUSY_TIMEOUT, isolation_level=None)) as it:
             if not it.execute("PRAGMA user_version").fetchone()[0]:
+                it.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
                 it.execute("PRAGMA auto_vacuum = INCREMENTAL")
                 it.execute("PRAGMA journal_mode = WAL")
                 it.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = 1; COMMIT")
@@ -131,8 +139,11 @@ class Index:
         Raises:
             sqlite3.Error: the database cannot be written.
         """
-        rows = [row for line in block.lines if (row := self._row(it, line))]
-        it.executemany(_INSERT, rows)
+        rows = self._rows(it, block.lines)
+        whole = len(rows) - len(rows) % _TOGETHER
+        chunks = (rows[first : first + _TOGETHER] for first in range(0, whole, _TOGETHER))
+        it.executemany(_INSERT_TOGETHER, map(list, map(chain.from_iterable, chunks)))
+        it.executemany(_INSERT, rows[whole:])
         it.execute("REPLACE INTO segments VALUES (?, ?)", (path.name, block.end))
 
     def forget(self, it: sqlite3.Connection, path: Path) -> None:
@@ -218,20 +229,35 @@ class Index:
                 high = middle - 1
         return low
 
-    def _row(self, it: sqlite3.Connection, line: bytes) -> tuple[Any, ...] | None:
-        key: _Key | UniversalEvent
+    def _rows(self, it: sqlite3.Connection, lines: list[bytes]) -> list[_Row]:
+        whole = b"\n".join(lines)
         try:
-            key = _key(line)
-            kind = self._type(it, key.event_type)
-        except (msgspec.MsgspecError, UnicodeError):
-            try:
-                key = decode(line)
-            except EventError:
-                _logger.warning("journal %s: a line is no event", self.path.parent)
-                return None
-            kind = self._type(it, _text(key.event_type))
-        run = _text(key.correlation_id)
-        return _text(key.id), kind, key.timestamp, key.sequence, run, line.decode()
+            keys = _keys.decode_lines(whole)
+            kinds = {name: self._type(it, name) for name in dict.fromkeys(map(_name, keys))}
+            texts = whole.decode().split("\n")
+            return [
+                (
+                    key.id,
+                    kinds[key.event_type],
+                    key.timestamp,
+                    key.sequence,
+                    key.correlation_id,
+                    text,
+                )
+                for key, text in zip(keys, texts, strict=True)
+            ]
+        except (msgspec.MsgspecError, ValueError):
+            # A line among them has a lone surrogate, or is no event.
+            return [row for line in lines if (row := self._row(it, line))]
+
+    def _row(self, it: sqlite3.Connection, line: bytes) -> _Row | None:
+        try:
+            event = decode(line)
+        except EventError:
+            _logger.warning("journal %s: a line is no event", self.path.parent)
+            return None
+        run, kind = _text(event.correlation_id), self._type(it, _text(event.event_type))
+        return _text(event.id), kind, event.timestamp, event.sequence, run, line.decode()
 
     def _type(self, it: sqlite3.Connection, name: str) -> int:
         kind = self._types.get(name)

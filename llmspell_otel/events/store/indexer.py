@@ -1,5 +1,6 @@
 """The thread that takes the log into the database, and forgets what is too old."""
 
+import contextlib
 import logging
 import sqlite3
 import threading
@@ -48,6 +49,7 @@ class Indexer:
         """Begin anew, with a fresh lock and no thread."""
         self._lock = threading.Lock()
         self._stop, self._bell = threading.Event(), threading.Event()
+        self._hurry = _Hurry()
         self._thread: threading.Thread | None = None
         self._failing = False
         self._pruned = monotonic()
@@ -62,18 +64,23 @@ class Indexer:
         self._bell.set()
 
     def catch_up(self, timeout: float) -> bool:
-        """Take in everything that is in the log now; tell whether that was done."""
-        if not self._lock.acquire(timeout=timeout):
-            return False
-        try:
-            return self._contained(_at_once)
-        finally:
-            self._lock.release()
+        """Take in everything that is in the log now; tell whether that was done in time."""
+        deadline = monotonic() + timeout
+        with self._hurry:
+            if not self._lock.acquire(timeout=timeout):
+                return False
+            try:
+                return self._contained(_until(deadline))
+            except _EnoughError:
+                return False
+            finally:
+                self._lock.release()
 
     def close(self, timeout: float) -> None:
         """Stop the thread; what it has not taken in waits in the log for the next start."""
         self._stop.set()
         self._bell.set()
+        self._hurry.wanted.set()
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout)
@@ -89,13 +96,15 @@ class Indexer:
             self._bell.wait()
             self._bell.clear()
             self._stop.wait(PAUSE)
-            with self._lock:
+            with self._lock, contextlib.suppress(_EnoughError):
                 if not self._stop.is_set() and not self._contained(self._rest):
                     self._bell.set()
 
     def _rest(self, elapsed: float) -> None:
-        """Leave the processor to others for a while: the log is safe, and can wait."""
-        self._stop.wait(elapsed * (1 / SHARE - 1))
+        """Leave the processor to others for a while, unless somebody waits for the database."""
+        self._hurry.rest(elapsed * (1 / SHARE - 1))
+        if self._stop.is_set():
+            raise _EnoughError
 
     def _contained(self, rest: Callable[[float], None]) -> bool:
         try:
@@ -162,5 +171,39 @@ def _batches(blocks: Iterator[log.Block]) -> Iterator[list[log.Block]]:
         yield batch
 
 
-def _at_once(elapsed: float) -> None:
-    """Take no rest: somebody waits."""
+class _EnoughError(Exception):
+    """Leave off between two batches: it is late, or the journal closes."""
+
+
+def _until(deadline: float) -> Callable[[float], None]:
+    """No rest between two batches, and an end at *deadline*."""
+
+    def rest(_elapsed: float) -> None:
+        if monotonic() > deadline:
+            raise _EnoughError
+
+    return rest
+
+
+class _Hurry:
+    """How many wait for the database: while there are any, nobody rests."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting = 0
+        self.wanted = threading.Event()
+
+    def rest(self, seconds: float) -> None:
+        """Pause for *seconds*, or until somebody waits."""
+        self.wanted.wait(seconds)
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._waiting += 1
+            self.wanted.set()
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._waiting -= 1
+            if not self._waiting:
+                self.wanted.clear()
