@@ -26,7 +26,9 @@ SECRET_KEYS: Final = (
 )
 SECRET_PATTERNS: Final = (
     r"\bsk-[A-Za-z0-9_-]{8,}",
-    r"\bgh[opsu]_[A-Za-z0-9]{16,}",
+    r"\bgh[opsur]_[A-Za-z0-9]{16,}",
+    r"\bxox[abeoprs]-[A-Za-z0-9-]{10,}",
+    r"\bAIza[A-Za-z0-9_-]{35}",
     r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b",
     r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*",
     r"(?i)\bbearer\s+[A-Za-z0-9._~+/-]{8,}=*",

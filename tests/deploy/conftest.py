@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 
 from deploy.build import cache_folder
 from tests.deploy import servers
+from tests.deploy.outages import Outcome, under_way
 
 NODE = Path(__file__).parent / "node"
 EMITTER = Path(__file__).with_name("emitter.py")
@@ -68,6 +70,26 @@ def emit(port: int, ledger: Path, seconds: float) -> dict[str, Any]:
     assert done.returncode == 0, done.stderr[-3000:]
     found: dict[str, Any] = json.loads(ledger.read_text())
     return found
+
+
+OUTAGES = "test_outages.py"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Ask for what takes longest last: it runs beside all the others."""
+    items.sort(key=lambda item: item.path.name == OUTAGES)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def outages(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> "Iterator[Future[list[Outcome]] | None]":
+    """The course of outages, begun before the first test if any asks for it."""
+    if any(item.path.name == OUTAGES for item in request.session.items):
+        with under_way(tmp_path_factory.mktemp("outages")) as found:
+            yield found
+    else:
+        yield None
 
 
 @pytest.fixture(scope="session")

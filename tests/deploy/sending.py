@@ -56,15 +56,19 @@ class Sender:
         self._exporter.shutdown()
 
 
-def stored(query: int, service: str) -> set[str]:
-    """The ids of all spans of *service* that Jaeger has."""
+def stored(query: int, service: str) -> list[str]:
+    """The ids of all spans of *service* that Jaeger has, as often as it has them."""
     answer = servers.get(
         f"http://127.0.0.1:{query}/api/traces", service=service, limit="2000", lookback="1h"
     )
-    return {span["spanID"] for trace in answer["data"] for span in trace["spans"]}
+    return [span["spanID"] for trace in answer["data"] for span in trace["spans"]]
 
 
 def arrived(query: int, sender: Sender, seconds: float = 60) -> set[str]:
     """What Jaeger has once all that was acknowledged is there, or the time is over."""
-    servers.eventually(lambda: stored(query, sender.service) >= sender.acknowledged, seconds, 0.5)
-    return stored(query, sender.service)
+
+    def found() -> set[str]:
+        return set(stored(query, sender.service))
+
+    servers.eventually(lambda: found() >= sender.acknowledged, seconds, 0.5)
+    return found()

@@ -2,12 +2,10 @@
 
 import gzip
 import ssl
-import subprocess
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -62,27 +60,6 @@ def send(count: int = 3, **options: Any) -> Any:
         make_spans(provider, count)
         provider.force_flush()
     return account(ledger)
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """An authority, a server for 127.0.0.1 and a client, made by openssl."""
-    folder = tmp_path_factory.mktemp("tls")
-
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-    new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
-    signs = ["-addext", "keyUsage=critical,keyCertSign"]  # newer Pythons insist on it
-    openssl("req", "-x509", *new, *signs, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=CA")
-    for name, extension in (("server", "subjectAltName=IP:127.0.0.1"), ("client", "")):
-        subject = ["-subj", f"/CN={name}", *(["-addext", extension] if extension else [])]
-        openssl(
-            "req", "-x509", "-CA", "ca.pem", "-CAkey", "ca.key", *new, *subject,
-            "-addext", "basicConstraints=critical,CA:FALSE",
-            "-keyout", f"{name}.key", "-out", f"{name}.pem",
-        )  # fmt: skip
-    return {path.name: str(path) for path in Path(folder).iterdir()}
 
 
 def server_context(certificates: dict[str, str], *, mutual: bool) -> ssl.SSLContext:
