@@ -138,8 +138,16 @@ def test_one_sees_which_hook_did_what(opened: Page, run: Run) -> None:
     assert "delete_customer" in denied.locator("summary").first.inner_text()
     assert denied.locator("summary").first.is_visible()
     denied.locator("summary").first.click()
-    assert "needs a person's approval" in denied.locator(".inside").inner_text()
-    assert "deny_dangerous+mask_email+cache_search" in denied.locator(".inside").inner_text()
+    inside = denied.locator(".inside").inner_text()
+    assert "needs a person's approval" in inside
+    ran = [
+        each["hook"]
+        for end in run.ends
+        if end["name"] == "delete_customer"
+        for each in end["hooks"]
+    ]
+    assert ran
+    assert all(names in inside for names in ran)
 
 
 def test_bars_lie_where_the_times_say(opened: Page, run: Run) -> None:
