@@ -55,13 +55,21 @@ def story() -> list[UniversalEvent]:
     """
     usage = {"gen_ai.usage.input_tokens": 412, "gen_ai.usage.output_tokens": 88}
     decision = {"hook": "guard", "point": "tool:error", "result": "replace", "reason": "stale"}
+    looked = {"hook": "quota", "point": "tool:before_execution", "result": "continue"}
     error = {"type": "TimeoutError", "stacktrace": "  File x\n"}
     made = [
         *operation("desk", None, "agent", 0, 1000, cost="0.03"),
         *operation("think", "desk", "model", 0, 200, cost="0.01", attributes=usage),
         *operation("find", "desk", "tool", 200, 400),
         *operation(
-            "fetch", "desk", "tool", 200, 600, outcome="error", error=error, decisions=[decision]
+            "fetch",
+            "desk",
+            "tool",
+            200,
+            600,
+            outcome="error",
+            error=error,
+            decisions=[looked, decision],
         ),
         *operation("embed", "find", "model", 220, 300),
         *operation("answer", "desk", "model", 600, 990, cost="0.02", attempts=2),

@@ -53,7 +53,7 @@ def _acts(operation: Operation) -> str:
     """What hooks answered, the same answer once."""
     acts = Counter(
         f"⚑ {decision.get('hook', '?')}: {decision.get('result', '?')}"
-        for decision in operation.decisions
+        for decision in operation.acts
     )
     return "".join(
         f'<span class="hook">{line(act)}{f", {count} times" if count > 1 else ""}</span>'
@@ -110,8 +110,11 @@ def _hooks(operation: Operation) -> Iterator[str]:
     """Which hooks ran here, and what they answered."""
     if operation.decisions:
         yield "<h3>What hooks answered</h3>"
-        rows = [[decision.get(key, "") for key in DECISION] for decision in operation.decisions]
-        yield from table(DECISION, ([line(cell) for cell in row] for row in rows))
+        rows = (
+            (*(line(each.get(key, "")) for key in DECISION), shown(each.get("attributes", "")))
+            for each in operation.decisions
+        )
+        yield from table((*DECISION, "noted"), rows)
     if operation.firings:
         yield "<h3>Hooks that ran</h3>"
         yield from table(

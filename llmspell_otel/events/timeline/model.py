@@ -85,6 +85,11 @@ class Operation:
         return self.outcome == "error"
 
     @property
+    def acts(self) -> list[Mapping[str, Any]]:
+        """The decisions by which hooks did something; others only looked, and noted it."""
+        return [each for each in self.decisions if each.get("result") != "continue"]
+
+    @property
     def tokens(self) -> tuple[int, int]:
         """Input and output tokens of this call."""
         return _integer(self.attributes.get(_INPUT)), _integer(self.attributes.get(_OUTPUT))
@@ -167,7 +172,7 @@ class Timeline:
             (max_depth is not None, lambda each: each.depth <= (max_depth or 0)),
             (roots, lambda each: each.parent is None),
             (leaves, lambda each: not each.children),
-            (hooked, lambda each: bool(each.decisions)),
+            (hooked, lambda each: bool(each.acts)),
         ]
         asked = [test for given, test in tests if given]
         return [each for each in self.operations if all(test(each) for test in asked)]

@@ -60,7 +60,7 @@ def _cards(timeline: Timeline) -> dict[str, str]:
     kinds = {kind: timeline.select(kind=kind) for kind in ("agent", "model", "tool")}
     given = sum(each.tokens[0] for each in kinds["model"])
     taken = sum(each.tokens[1] for each in kinds["model"])
-    acts = sum(len(each.decisions) for each in timeline.operations)
+    acts = sum(len(each.acts) for each in timeline.operations)
     return {
         "Time": seconds(timeline.duration),
         "Cost": dollars(timeline.cost),
@@ -117,7 +117,7 @@ def _hooks(timeline: Timeline) -> Iterator[str]:
     counts: dict[tuple[str, ...], int] = defaultdict(int)
     first: dict[tuple[str, ...], Operation] = {}
     for operation in timeline.operations:
-        for decision in operation.decisions:
+        for decision in operation.acts:
             known = [str(decision.get(key, "")) for key in DECISION]
             row = (*known[:3], operation.name, known[3])
             counts[row] += 1

@@ -33,7 +33,7 @@ def waterfall(timeline: Timeline, width: int = 100) -> Iterator[str]:
         text = _fit(f"{branch}{operation.kind} {plain(operation.name)}", label)
         drawn = click.style(_bar(timeline, operation, bar), fg=_colour(operation))
         yield f"{mark} {text} {drawn} {figures(operation)}"
-        for decision in operation.decisions:
+        for decision in operation.acts:
             yield click.style(f"  {' ' * len(branch)}  ⚑ {decided(decision)}", fg="yellow")
 
 
