@@ -37,6 +37,7 @@ from llmspell_otel.operations.ports import Placed, Telemetry, ports
 from llmspell_otel.points import Moment
 from llmspell_otel.telemetry import semconv
 
+_NOTHING: Final = Decimal()
 MAX_TRAILS: Final = 64
 """Of how many operations of one run the decisions are kept together."""
 
@@ -64,13 +65,15 @@ class Aspect:
         object.__setattr__(self, "moments", MOMENTS[self.kind])
 
 
-@dataclass(slots=True)
 class Run:
     """What a root operation and everything below it share."""
 
-    cost: Decimal = field(default_factory=Decimal)
-    trails: deque[list[Decision]] = field(default_factory=lambda: deque(maxlen=MAX_TRAILS))
-    """The decisions of its latest operations that hooks were asked about."""
+    __slots__ = ("cost", "trails")
+
+    def __init__(self) -> None:
+        self.cost = _NOTHING
+        self.trails: deque[list[Decision]] = deque(maxlen=MAX_TRAILS)
+        """The decisions of its latest operations that hooks were asked about."""
 
 
 upstream: ContextVar[Run | None] = ContextVar("llmspell_upstream", default=None)

@@ -82,7 +82,10 @@ class HeldOperation:
         if operation.kept is not None:
             operation.kept.append(chunk)
         if self._fold is not None:
-            guard.contained("reading a chunk", self._fold.add, chunk)
+            try:
+                self._fold.add(chunk)
+            except Exception as error:
+                guard.report("reading a chunk", error)
 
     def _chunk_context(self, chunk: Any) -> HookContext:
         context = self.operation.hook_context(Moment.CHUNK)

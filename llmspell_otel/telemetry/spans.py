@@ -331,6 +331,8 @@ class SpanBridge:
 
 def _added(started: Mapping[str, Any], ended: Mapping[str, Any]) -> Mapping[str, Any]:
     """What *ended* has that *started* has not, or has otherwise."""
+    if started == ended:
+        return {}
     known = len(started)
     # Mostly the end repeats the start in order, and goes on; views compare without a loop.
     if started.items() <= ended.items() and [*started] == [*islice(ended, known)]:
