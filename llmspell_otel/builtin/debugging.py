@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from llmspell_otel.builtin.description import (
     Builtin,
@@ -53,6 +53,10 @@ class Breakpoint(BaseModel):
     """Given the live context; without one, Python's `breakpoint()` is called."""
 
 
+def _when(given: object) -> object:
+    return {True: "always", False: "never"}.get(given, given) if isinstance(given, bool) else given
+
+
 class DebuggingSettings(BuiltinSettings):
     """What is kept, where to stop, what is dumped."""
 
@@ -62,8 +66,8 @@ class DebuggingSettings(BuiltinSettings):
     """The latest so many moments are kept."""
     frames: int = Field(12, ge=0, le=200)
     """Frames of the stack, the innermost ones; 0 for none."""
-    variables: bool = True
-    """Whether the frames' variables are kept; redacted even then."""
+    variables: Annotated[Literal["always", "errors", "never"], BeforeValidator(_when)] = "errors"
+    """When the frames' variables are kept, redacted: of failures, or of every moment (dear)."""
     content: bool = True
     """Whether inputs, outputs and error texts are kept; redacted even then."""
     max_bytes: int = Field(512, ge=16, le=65_536)
@@ -131,7 +135,9 @@ class Recorder:
         if self.settings.content:
             entry["data"] = {key: self._text(key, value) for key, value in context.data.items()}
         if self.settings.frames:
-            entry["stack"] = [self._frame(*each) for each in self._stack(context)]
+            when = self.settings.variables
+            held = when == "always" or (when == "errors" and context.error is not None)
+            entry["stack"] = [self._frame(*each, held=held) for each in self._stack(context)]
         return entry
 
     def _text(self, name: str, value: object) -> str:
@@ -153,19 +159,28 @@ class Recorder:
         if isinstance(error, BaseException):
             frames = list(traceback.walk_tb(error.__traceback__))
         else:
-            frames = list(traceback.walk_stack(sys._getframe(2)))  # noqa: SLF001 - the way to the stack
-            frames.reverse()
+            return self._callers(sys._getframe(2))  # noqa: SLF001 - the way to the stack
         theirs = [each for each in frames if not _is_ours(each[0])]
         return (theirs or frames)[-self.settings.frames :]
 
-    def _frame(self, frame: FrameType, line: int) -> dict[str, Any]:
+    def _callers(self, frame: FrameType | None) -> list[tuple[FrameType, int]]:
+        """The frames of the program that *frame* was called from, the nearest last."""
+        found: list[tuple[FrameType, int]] = []
+        while frame is not None and len(found) < self.settings.frames:
+            if not _is_ours(frame):
+                found.append((frame, frame.f_lineno))
+            frame = frame.f_back
+        found.reverse()
+        return found
+
+    def _frame(self, frame: FrameType, line: int, *, held: bool) -> dict[str, Any]:
         code = frame.f_code
         told: dict[str, Any] = {
             "file": code.co_filename,
             "line": line,
             "function": code.co_qualname,
         }
-        if self.settings.variables:
+        if held:
             found = list(frame.f_locals.items())[:_VARIABLES]
             told["variables"] = {name: self._text(name, value) for name, value in found}
         return told
@@ -201,8 +216,8 @@ def _fitting(entries: list[dict[str, Any]], point: str, component: str) -> Itera
 
 
 def _is_ours(frame: FrameType) -> bool:
-    module = str(frame.f_globals.get("__name__", ""))
-    return module.partition(".")[0] in _OURS or frame.f_code.co_filename == _MADE
+    module = frame.f_globals.get("__name__", "")
+    return str(module).partition(".")[0] in _OURS or frame.f_code.co_filename == _MADE
 
 
 def _stops(stop: Breakpoint, context: HookContext) -> bool:

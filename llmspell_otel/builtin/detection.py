@@ -212,7 +212,8 @@ class Detector:
 
     def __init__(self, rules: tuple[Rule, ...] = RULES) -> None:
         self.rules = rules
-        self._chosen: dict[frozenset[str], tuple[Rule, ...]] = {}
+        self._chosen: dict[frozenset[str], tuple[tuple[Rule, frozenset[str] | None], ...]] = {}
+        self._clean: dict[tuple[str, frozenset[str]], None] = {}
 
     def find(
         self, text: str, families: frozenset[str], deadline: float = float("inf")
@@ -225,25 +226,56 @@ class Detector:
         Raises:
             OutOfTimeError: the deadline has passed.
         """
+        long = len(text) > _LONG
+        if not long and (text, families) in self._clean:
+            return
+        any_found = False
+        for match in self._found(text, families, deadline):
+            any_found = True
+            yield match
+        if not long and not any_found:
+            self._remember(text, families)
+
+    def _remember(self, text: str, families: frozenset[str]) -> None:
+        """Keep in mind that nothing is in *text*: a conversation is sent anew with every turn."""
+        if len(self._clean) >= _REMEMBERED:
+            self._clean.pop(next(iter(self._clean), ("", families)), None)
+        self._clean[text, families] = None
+
+    def _found(self, text: str, families: frozenset[str], deadline: float) -> Iterator[Match]:
         folded = text.lower()
+        letters = frozenset(folded)
         seen = None if text.isascii() else _as_seen(text)
-        for rule in self._of(families):
+        for rule, keys in self._of(families):
             if len(text) > _LONG and monotonic() > deadline:
                 raise OutOfTimeError
             found = False
-            if _may_fit(rule, folded):
+            if (keys is None or not keys.isdisjoint(letters)) and _may_fit(rule, folded):
                 for match in _fits(rule, text, deadline):
                     found = True
                     yield match
             if seen is not None and not found and _hidden(rule, seen, deadline):
                 yield Match(rule, 0, len(text))
 
-    def _of(self, families: frozenset[str]) -> tuple[Rule, ...]:
+    def _of(self, families: frozenset[str]) -> tuple[tuple[Rule, frozenset[str] | None], ...]:
+        """The rules of *families*, each with letters of which one occurs wherever it fits."""
         rules = self._chosen.get(families)
         if rules is None:
-            rules = tuple(each for each in self.rules if each.family in families)
+            rules = tuple((each, _keys(each)) for each in self.rules if each.family in families)
             self._chosen[families] = rules
         return rules
+
+
+def _keys(rule: Rule) -> frozenset[str] | None:
+    """The rarest letter of each literal; None for a rule that has none."""
+    if not rule.literals:
+        return None
+    return frozenset(min(each, key=_COMMON.find) for each in rule.literals)
+
+
+_COMMON: Final = "kvbypwgfmucdlhrsnioate "
+"""The common letters of texts, the commonest last; any other is rarer."""
+_REMEMBERED: Final = 4096  # texts that are known to be clean
 
 
 _LONG: Final = 2000  # characters; what is shorter takes no time worth watching

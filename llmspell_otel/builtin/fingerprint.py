@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any, Final
 
+import msgspec
+
 _MAX_DEPTH: Final = 64
 _MAX_SIZE: Final = 2_000_000
 """Characters and members; what is larger is not worth the time that its key would take."""
@@ -29,7 +31,57 @@ def fingerprint(value: object, *, without_times: bool = False) -> str:
     Raises:
         Unkeyable: *value* has none.
     """
+    encoded = None if without_times else _encoded(value)
+    if encoded is not None:
+        return blake2b(encoded, digest_size=16).hexdigest()
     return _Digest(without_times=without_times).of(value)
+
+
+_canonical: Final = msgspec.json.Encoder(order="deterministic").encode
+
+
+def _encoded(value: object) -> bytes | None:
+    """The canonical JSON of *value*; None for all that is not made of JSON's own types.
+
+    Those are most inputs, and this takes a tenth of the time.
+    """
+    if not _is_plain(value):
+        return None
+    try:
+        return _canonical(value)
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return None  # halves of surrogate pairs, huge numbers
+
+
+def _is_plain(value: object) -> bool:
+    """Whether JSON tells *value* from every other one, and it is not too large."""
+    room = _MAX_SIZE
+    todo: list[Any] = [value]
+    while todo:
+        item = todo.pop()
+        kind = type(item)
+        if kind is str:
+            room -= len(item)
+        elif kind is dict:
+            if not _texts(item):
+                return False
+            room -= sum(map(len, item))
+            todo.extend(item.values())
+        elif kind is list or kind is tuple:
+            todo.extend(item)
+        elif kind not in _EXACT and not (kind is float and item == item):  # noqa: PLR0124 - NaN
+            return False
+        room -= 1
+        if room < 0:
+            return False
+    return True
+
+
+_EXACT: Final = frozenset({int, bool, type(None)})
+
+
+def _texts(mapping: Any) -> bool:
+    return all(type(key) is str for key in mapping)
 
 
 class _Digest:

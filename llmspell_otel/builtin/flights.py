@@ -3,8 +3,10 @@
 import asyncio
 import threading
 import weakref
+from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as Late
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from llmspell_otel.builtin.state import in_event_loop
@@ -16,23 +18,31 @@ _Landed = TypeVar("_Landed")
 class Flight(Generic[_Landed]):
     """A call under way that others wait for, in threads and in tasks."""
 
-    def __init__(self, key: str, operation: Any) -> None:
+    def __init__(self, key: str, operation: Any, ended: Callable[[Any], None]) -> None:
         self.key = key
-        self.operation = weakref.ref(operation)
+        self.operation = weakref.ref(operation, ended)
         self.loop = asyncio.get_running_loop() if in_event_loop() else None
-        self.outcome: Future[_Landed | None] = Future()
-        # Running: a waiting task that is cancelled cannot cancel it for the others.
-        self.outcome.set_running_or_notify_cancel()
+        self.outcome: Future[_Landed | None] | None = None
+
+    def awaited(self) -> "Flight[_Landed]":
+        """Make ready for somebody who waits; most flights have nobody."""
+        if self.outcome is None:
+            self.outcome = Future()
+            # Running: a waiting task that is cancelled cannot cancel it for the others.
+            self.outcome.set_running_or_notify_cancel()
+        return self
 
     def wait(self, seconds: float) -> _Landed | None:
         """What the call gave, blocking; None if it gave nothing in time."""
         try:
-            return self.outcome.result(seconds)
+            return self.outcome.result(seconds) if self.outcome is not None else None
         except Late:
             return None
 
     async def wait_async(self, seconds: float) -> _Landed | None:
         """The same, awaiting."""
+        if self.outcome is None:
+            return None
         try:
             return await asyncio.wait_for(asyncio.wrap_future(self.outcome), seconds)
         except TimeoutError:
@@ -59,18 +69,24 @@ class Flights(Generic[_Landed]):
         with self._lock:
             flight = self._flights.get(key)
             if flight is not None:
-                return flight, False
-            flight = self._flights[key] = Flight(key, operation)
-        # A call that ends without a word, cancelled by another hook, must not keep others waiting.
-        weakref.finalize(operation, self.land, flight, None).atexit = False
-        return flight, True
+                return flight.awaited(), False
+            # A call that ends without a word, cancelled by another hook, must not keep others
+            # waiting.
+            flight = Flight(key, operation, partial(self._ended, key))
+            self._flights[key] = flight
+            return flight, True
+
+    def _ended(self, key: str, operation: Any) -> None:
+        flight = self._flights.get(key)
+        if flight is not None and flight.operation is operation:
+            self.land(flight, None)
 
     def land(self, flight: Flight[_Landed], outcome: _Landed | None) -> None:
         """End *flight*: those who wait for it get *outcome*; None sends them on their way."""
         with self._lock:
             if self._flights.get(flight.key) is flight:
                 del self._flights[flight.key]
-            if not flight.outcome.done():
+            if flight.outcome is not None and not flight.outcome.done():
                 flight.outcome.set_result(outcome)
 
     def __len__(self) -> int:

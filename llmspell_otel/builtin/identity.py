@@ -66,8 +66,14 @@ _SPELLINGS: Final = {
 }
 
 
+_ALL: Final = frozenset(each for row in _SPELLINGS.values() for each in row) | {
+    "roles",
+    "user.roles",
+}
+
+
 def _filled(identity: Identity, given: Mapping[str, Any]) -> Identity:
-    if not given:
+    if not given or _ALL.isdisjoint(given):
         return identity
     found: dict[str, Any] = {
         field: str(given[spelling])[:_LONGEST]

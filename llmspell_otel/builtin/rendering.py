@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from json.encoder import encode_basestring as _quoted
 from typing import Any, Final
 
 MASK: Final = "[redacted]"
@@ -107,7 +108,7 @@ class Renderer:
     def _pieces(self, value: object, depth: int) -> Iterator[str]:
         if isinstance(value, str):
             # Escaping all of a text of 100 MB to keep a thousand characters of it would hurt.
-            yield json.dumps(value[: self.limit + _MARGIN], ensure_ascii=False)
+            yield _quoted(value[: self.limit + _MARGIN])
         elif depth >= _MAX_DEPTH:
             yield ELLIPSIS
         elif isinstance(value, dict):
@@ -121,7 +122,7 @@ class Renderer:
         yield "{"
         for count, key in enumerate(tuple(value)[:_MAX_ITEMS]):
             name = key if isinstance(key, str) else _plain(key)
-            yield (", " if count else "") + json.dumps(name[: self.limit], ensure_ascii=False)
+            yield (", " if count else "") + _quoted(name[: self.limit])
             yield ": "
             item = value.get(key)
             if self.hides(name) and not isinstance(item, (int, float, type(None))):

@@ -63,6 +63,7 @@ class Guardian:
         self._tails: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
         self._told: WeakKeyDictionary[Any, list[Finding]] = WeakKeyDictionary()
         self._untold = True
+        self._families: dict[tuple[Moment, str], frozenset[str]] = {}
 
     def _trail(self) -> AuditTrail | None:
         settings = self.settings
@@ -73,6 +74,12 @@ class Guardian:
 
     def families(self, point: HookPoint, kind: str) -> frozenset[str]:
         """What is looked for at *point* of a component of that *kind*."""
+        known = self._families.get((point.moment, kind))
+        if known is None:
+            known = self._families[point.moment, kind] = self._wanted(point, kind)
+        return known
+
+    def _wanted(self, point: HookPoint, kind: str) -> frozenset[str]:
         wanted = [*_EVERYWHERE]
         if kind == "tool" and point.moment is Moment.BEFORE:
             wanted += _ATTACKS

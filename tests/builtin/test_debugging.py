@@ -33,7 +33,7 @@ def debug(**settings: Any) -> Recorder:
 
 def test_stack_and_variables_of_the_caller() -> None:
     """The frames are those of the program, not ours."""
-    kept = debug()
+    kept = debug(variables=True)
     local = "here"
     divide(1, 2)
     (before,) = kept.find(point="tool:before_execution")
