@@ -322,12 +322,16 @@ def test_the_collector_may_end_a_flight_at_any_moment() -> None:
         pass
 
     operation = Operation()
-    flight, leads = flights.join("a", operation)
+    _, leads = flights.join("a", operation)
     assert leads
+    flight, leads = flights.join("a", Operation())
+    assert not leads
     with flights._lock:  # where a collection inside of `join` would find us
         del operation
         gc.collect()
+    assert flight.outcome is not None
     assert flight.outcome.done()
+    assert not len(flights)
     assert len(flights) == 0
 
 
