@@ -13,12 +13,13 @@ from llmspell_otel.hooks.driving import Effect, Flow, Recalled, consult
 from llmspell_otel.hooks.results import Cancel, Modified, Redirect, Replace, Result, Retry
 from llmspell_otel.hooks.slots import Slot
 from llmspell_otel.hooks.store import MISSING
+from llmspell_otel.operations.asking import hook_context, past_changing, take_error
 from llmspell_otel.operations.call import Call
 from llmspell_otel.operations.effects import Branches, Join, Remember, Sleep, Spawn
 from llmspell_otel.operations.facts import Firing
 from llmspell_otel.operations.operation import Operation
 from llmspell_otel.operations.scope import Scope
-from llmspell_otel.operations.targets import branch_of, redirected
+from llmspell_otel.operations.targets import branch_of, linked, redirected
 from llmspell_otel.points import Moment
 
 _clock: Final = time.perf_counter_ns
@@ -91,7 +92,7 @@ class Advice:
     def _consult(self, slot: Slot) -> Flow[Result | None]:
         """Ask the hooks of the moment; what they modify takes effect at once."""
         operation, moment = self.operation, self.moment
-        context = operation.hook_context(moment)
+        context = hook_context(operation, moment)
         given, told, began = context.data.get("input"), len(context.decisions), _clock()
         with Scope(operation):  # what hooks do and log is part of the operation
             result = yield from consult(slot, context)
@@ -102,7 +103,7 @@ class Advice:
             result = result or Cancel("a guard's change of the input does not fit this call")
         if context.branches:
             yield from self._fork(context)
-        return None if operation.past_changing(moment) else result
+        return None if past_changing(operation, moment) else result
 
     def _apply(self, context: HookContext, given: object) -> bool:
         """Take over what hooks modified; False if a changed input does not fit the call."""
@@ -114,13 +115,13 @@ class Advice:
                 except Exception as error:
                     guard.report("changing a call", error)
                     return False
-        elif operation.past_changing(self.moment):
+        elif past_changing(operation, self.moment):
             return True
         elif self.moment is Moment.AFTER:
             if "output" in data and data["output"] is not operation.output:
                 operation.output = self._native(data["output"])
         elif data.get("error") is not operation.error:
-            guard.contained("changing an error", operation.take_error, data.get("error"))
+            guard.contained("changing an error", take_error, operation, data.get("error"))
         return True
 
     def _native(self, value: Any) -> Any:
@@ -146,7 +147,7 @@ class Advice:
         if len(ready) > room:
             guard.report("starting branches", ValueError(f"more than {MAX_BRANCHES} of them"))
         if ready := ready[:room]:
-            self._branches += yield Spawn([operation.linking(branch) for branch in ready])
+            self._branches += yield Spawn([linked(operation, branch) for branch in ready])
         if self.moment is not Moment.BEFORE:
             yield from self._join()
 

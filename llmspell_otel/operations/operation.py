@@ -1,10 +1,8 @@
 """An operation: one call in flight, from its started event to its end."""
 
-import functools
-import inspect
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -18,7 +16,7 @@ from opentelemetry.util.types import AttributeValue
 from llmspell_otel.errors import OperationCancelled
 from llmspell_otel.events import make
 from llmspell_otel.guard import guard
-from llmspell_otel.hooks.context import Component, Decision, HookContext
+from llmspell_otel.hooks.context import Decision, HookContext
 from llmspell_otel.hooks.results import Cache
 from llmspell_otel.hooks.store import MISSING
 from llmspell_otel.operations.call import Call, Codec, Kind, Shape
@@ -34,7 +32,6 @@ from llmspell_otel.operations.identity import (
 from llmspell_otel.operations.overhead import SAMPLED, weigh
 from llmspell_otel.operations.points import MOMENTS, Moments
 from llmspell_otel.operations.ports import Placed, Telemetry, ports
-from llmspell_otel.points import Moment
 from llmspell_otel.telemetry import semconv
 
 _NOTHING: Final = Decimal()
@@ -85,7 +82,6 @@ class Operation:
 
     __slots__ = (
         "__weakref__",
-        "_contexts",
         "_input",
         "around",
         "aspect",
@@ -96,6 +92,7 @@ class Operation:
         "calls",
         "chunks",
         "context",
+        "contexts",
         "correlation_id",
         "cost",
         "decisions",
@@ -158,7 +155,8 @@ class Operation:
         self.output: Any = MISSING
         self.refusal: str | None = None
         self.to_store: list[Cache] = []
-        self._contexts: HookContext | None = None
+        self.contexts: HookContext | None = None
+        """What hooks were given last; each holds the one before."""
         self._input: dict[str, Any] | None = None
         self.observed = False
         self.telemetry: Telemetry | None = None
@@ -352,71 +350,8 @@ class Operation:
         self.call = self.aspect.codec.with_input(self.call, arguments)
         self._input = arguments
 
-    def take_error(self, changed: Any) -> None:
-        """Raise another error than the call did, or tell more about it."""
-        if isinstance(changed, BaseException):
-            self.error = changed
-        elif self.error is not None:
-            self.error.add_note(str(changed))
-
-    def past_changing(self, moment: Moment) -> bool:
-        """Whether hooks can only look: the output is handed over, or the program is stopping."""
-        return self.handed_over or (
-            moment is Moment.ERROR and not isinstance(self.error, Exception)
-        )
-
-    def linking(self, branch: Callable[[], Any]) -> Callable[[], Any]:
-        """*branch*, with the operations it starts linked to this one."""
-
-        def linked() -> Any:
-            fork_of.set(self)
-            return branch()
-
-        if not inspect.iscoroutinefunction(branch):
-            return linked
-
-        async def linked_async() -> Any:
-            fork_of.set(self)
-            return await branch()
-
-        return linked_async
-
-    def hook_context(self, moment: Moment) -> HookContext:
-        """What hooks are given at *moment*."""
-        data: dict[str, Any] = {"input": dict(self.input)}
-        if self.forks:
-            data["forks"] = list(self.forks)
-        if moment is Moment.ERROR:
-            data["error"] = self.error
-        elif self.output is not MISSING:
-            data["output"] = self.output
-        context = HookContext(
-            point=self.moments.at(moment).point,
-            component=component_of(self.moments.kind, self.name),
-            data=data,
-            metadata={
-                "operation": self.span,
-                "attempt": self.attempts,
-                **(self.details or {}),
-            },
-            operation=self,
-            parent=self._contexts,
-            decisions=self.decisions,
-        )
-        if self._contexts is None:
-            self.run.trails.append(self.decisions)
-        if moment is not Moment.CHUNK:  # a long stream must not become a long chain
-            self._contexts = context
-        return context
-
 
 _COUNTED: Final = {Kind.MODEL: "inference", Kind.TOOL: "tool"}
-
-
-@functools.lru_cache(4096)
-def component_of(kind: str, name: str) -> Component:
-    """Who is at work."""
-    return Component(kind, name)
 
 
 def _name_of(codec: Codec, call: Call) -> str:

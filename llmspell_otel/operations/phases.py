@@ -15,8 +15,9 @@ from llmspell_otel.hooks.registry import Slot, registry
 from llmspell_otel.hooks.results import Cancel, Replace, Result
 from llmspell_otel.hooks.switch import Switch
 from llmspell_otel.operations.advice import Advice
+from llmspell_otel.operations.asking import component_of
 from llmspell_otel.operations.call import Kind
-from llmspell_otel.operations.operation import Operation, component_of
+from llmspell_otel.operations.operation import Operation
 from llmspell_otel.operations.points import MOMENTS
 from llmspell_otel.operations.scope import Scope
 from llmspell_otel.operations.timing import limited

@@ -19,6 +19,7 @@ from llmspell_otel.hooks.context import HookContext
 from llmspell_otel.hooks.driving import Flow, consult, drive, drive_async
 from llmspell_otel.hooks.results import Cancel, Replace
 from llmspell_otel.hooks.store import MISSING
+from llmspell_otel.operations.asking import hook_context
 from llmspell_otel.operations.call import Fold, Held
 from llmspell_otel.operations.facts import Chunked
 from llmspell_otel.operations.operation import Operation, outcome_of
@@ -88,7 +89,7 @@ class HeldOperation:
                 guard.report("reading a chunk", error)
 
     def _chunk_context(self, chunk: Any) -> HookContext:
-        context = self.operation.hook_context(Moment.CHUNK)
+        context = hook_context(self.operation, Moment.CHUNK)
         context.data["output"] = chunk
         return context
 

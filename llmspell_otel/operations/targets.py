@@ -8,7 +8,7 @@ from weakref import WeakValueDictionary
 
 from llmspell_otel.hooks.results import Branch
 from llmspell_otel.operations.call import Call, Kind, Shape
-from llmspell_otel.operations.operation import Operation
+from llmspell_otel.operations.operation import Operation, fork_of
 
 _targets: Final[WeakValueDictionary[tuple[Kind, str], Callable[..., Any]]] = WeakValueDictionary()
 
@@ -45,6 +45,23 @@ def branch_of(kind: Kind, branch: Branch, given: Mapping[str, Any]) -> Callable[
         raise LookupError(f"no {kind} named {name!r} can be reached from here")
     args, keywords = arranged(function, own)
     return partial(function, *args, **keywords)
+
+
+def linked(operation: Operation, branch: Callable[[], Any]) -> Callable[[], Any]:
+    """*branch*, with the operations that it starts linked to *operation*."""
+
+    def begun() -> Any:
+        fork_of.set(operation)
+        return branch()
+
+    if not inspect.iscoroutinefunction(branch):
+        return begun
+
+    async def begun_async() -> Any:
+        fork_of.set(operation)
+        return await branch()
+
+    return begun_async
 
 
 def arranged(
