@@ -13,6 +13,9 @@ from opentelemetry.sdk._configuration import _initialize_components, _OTelSDKCon
 from llmspell_exporters import sigterm
 from llmspell_exporters.processors import log_processor, span_processor
 
+_logger = logging.getLogger("llmspell_exporters")
+
+CONFIG_FILE: Final = "OTEL_CONFIG_FILE"
 DEFAULTS: Final = {
     "OTEL_TRACES_EXPORTER": "otlp",
     "OTEL_METRICS_EXPORTER": "otlp",
@@ -29,6 +32,7 @@ _OURS: Final = {
     "otlp_proto_grpc": "llmspell_otlp_grpc",
     "prometheus": "llmspell_prometheus",
 }
+_READER: Final = "opentelemetry.configuration.file._loader"
 _LOADER: Final = "opentelemetry.instrumentation.auto_instrumentation._load"
 
 
@@ -41,10 +45,20 @@ class Distro(BaseDistro):  # type: ignore[misc] # it is untyped upstream
             os.environ.setdefault(name, value)
         logging.getLogger(_LOADER).addFilter(_not_about_others)
 
+    def load_instrumentor(self, entry_point: Any, **kwargs: Any) -> None:
+        """Instrument, unless a configuration file has had it done with its own options."""
+        if not getattr(entry_point.load()(), "is_instrumented_by_opentelemetry", False):
+            super().load_instrumentor(entry_point, **kwargs)
+
 
 def _not_about_others(record: logging.LogRecord) -> bool:
     # That another distribution is installed and was not asked for is nothing to warn of.
     return "not loaded because" not in str(record.msg)
+
+
+def _not_about_errors(record: logging.LogRecord) -> bool:
+    # They are raised, too, and said below, in one line.
+    return record.levelno < logging.ERROR
 
 
 class Configurator(_OTelSDKConfigurator):
@@ -55,12 +69,23 @@ class Configurator(_OTelSDKConfigurator):
     """
 
     def _configure(self, **kwargs: Any) -> None:
-        if not os.environ.get("OTEL_CONFIG_FILE"):  # a file says it all, and takes no arguments
-            kwargs = _processors() | kwargs
-        with _ledgered():
-            super()._configure(**kwargs)  # type: ignore[no-untyped-call] # untyped upstream
+        if path := os.environ.get(CONFIG_FILE):
+            self._by_file(path)
+        else:
+            with _ledgered():
+                super()._configure(**_processors() | kwargs)  # type: ignore[no-untyped-call] # untyped upstream
         if sigterm.wanted():
             sigterm.install()
+
+    def _by_file(self, path: str) -> None:
+        """Let the SDK read the file, which says it all; a bad one must not end the program."""
+        logging.getLogger(_READER).addFilter(_not_about_errors)
+        try:
+            super()._configure()  # type: ignore[no-untyped-call] # untyped upstream
+        except Exception as error:
+            reason = " ".join(str(error).split())  # a schema's complaints have many lines
+            form = "llmspell: %s=%s is not used, so nothing is exported: %s"
+            _logger.warning(form, CONFIG_FILE, path, reason)
 
 
 def _processors() -> dict[str, Any]:

@@ -4,6 +4,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +30,19 @@ def receiver(exporter: str, signal: str, timeout: float) -> Finding:
     problem = _problem(to, timeout)
     protocol = "gRPC" if to.protocol == "grpc" else "HTTP"
     return Finding(f"{signal}: {to} ({protocol}) {problem or 'answers'}", good=not problem)
+
+
+def configuration(path: str) -> Finding:
+    """Read the SDK's configuration file as the SDK would; nothing is set up by it."""
+    shown = f"OTEL_CONFIG_FILE={path}"
+    try:
+        import_module("opentelemetry.configuration").load_config_file(path)
+    except ImportError:
+        how = "pip install 'llmspell-otel[file-configuration]'"
+        return Finding(f"{shown} is not read: {how}", good=False)
+    except Exception as error:
+        return Finding(f"{shown} is not used: {' '.join(str(error).split())}", good=False)
+    return Finding(f"{shown} alone says where telemetry goes, and can be read", good=True)
 
 
 def _problem(to: Destination, timeout: float) -> str:

@@ -110,6 +110,9 @@ def _hooks() -> Iterator[Finding]:
 
 
 def _telemetry(examination: Examination | None, timeout: float) -> Iterator[Finding]:
+    if examination and (path := os.environ.get("OTEL_CONFIG_FILE")):
+        yield examination.configuration(path)
+        return
     for signal, exporters in endpoints.exporters():
         if not exporters:
             yield Finding(f"{signal}: printed as a tree by `run`; name an exporter to send it")

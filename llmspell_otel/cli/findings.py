@@ -18,6 +18,10 @@ class Examination(Protocol):
         """Ask the receiver of one *signal* of the OTLP *exporter*, for *timeout* seconds."""
         ...
 
+    def configuration(self, path: str) -> Finding:
+        """Read the SDK's configuration file, which `OTEL_CONFIG_FILE` names."""
+        ...
+
     def delivery(self) -> Iterator[Finding]:
         """What became of what was exported, and what still waits."""
         ...
