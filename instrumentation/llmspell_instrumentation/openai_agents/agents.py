@@ -1,6 +1,8 @@
-"""Agents as such: their construction, and the listing of their tools."""
+"""Agents as such: their construction, their life, and the listing of their tools."""
 
 import weakref
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from llmspell_otel.hooks.driving import drive_async
@@ -17,13 +19,35 @@ def constructed(aspect: Any, call: Call) -> Any:
     del aspect
     if not watched():
         return call.proceed()
-    agent = call.instance
-    life = Life(str(getattr(agent, "name", "agent")))
+    life = Life(str(getattr(call.instance, "name", "agent")))
     with life.initialization():
         result = call.proceed()
+    _keep(call.instance, life)
+    return result
+
+
+def _keep(agent: Any, life: Life) -> Life:
     _lives[id(agent)] = life
     weakref.finalize(agent, _lives.pop, id(agent), None)
-    return result
+    return life
+
+
+@asynccontextmanager
+async def living(agent: Any) -> AsyncGenerator[None]:
+    """Around what *agent* does in a run: it is Running meanwhile, and Ready again afterwards.
+
+    Raises:
+        OperationCancelled: a hook refused to let it be initialised, which its first run does if
+            nobody watched its construction.
+    """
+    life = _lives.get(id(agent))
+    if agent is None or not (watched() if life is None else life.watched()):
+        yield
+        return
+    if life is None:
+        life = _keep(agent, Life(str(getattr(agent, "name", "agent"))))
+    async with life.execution_async():
+        yield
 
 
 async def listed(aspect: Any, call: Call) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from agents import Agent, function_tool
 
-from llmspell_otel import Cancel, Modified, OperationCancelled
+from llmspell_otel import Cancel, Event, Modified, OperationCancelled
 from llmspell_otel.operations.agents import end_agents
 from llmspell_otel.testing import Reply
 from tests.instrumentation.watching import Watching
@@ -69,3 +69,34 @@ def test_listing_tools_asks_tells_and_hides(
     assert told == [{"agent": "desk"}, {"agent": "desk", "tools": ["look", "leave"]}]
     offered = [each["name"] for each in stage.requests[0].body["tools"]]
     assert offered == ["look"]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_run_leads_its_agents_through_their_states(
+    instrumented: Watching, hook: Hooking, serve: Callable[..., Any], *, streamed: bool
+) -> None:
+    """The first agent runs all along, the second from the hand-over on; within the one trace."""
+    told: list[tuple[str, str]] = []
+    traces: set[str] = set()
+
+    def changed(event: Any) -> None:
+        told.append((event.data["name"], event.data["to_state"]))
+        if event.data["to_state"] == "Running":
+            traces.add(event.correlation_id)
+
+    second = Agent(name="second")
+    first = Agent(name="first", handoffs=[second])
+    stage = serve(Reply.tools(("transfer_to_second", {})), Reply.text("done"))
+    with Event.subscribe("agent:state_changed", changed):
+        asyncio.run((stage.stream if streamed else stage.run)(first, "hello"))
+    entered = [(name, state) for name, state in told if state in ("Running", "Ready")]
+    assert entered == [
+        ("first", "Ready"),
+        ("first", "Running"),
+        ("second", "Ready"),
+        ("second", "Running"),
+        ("second", "Ready"),
+        ("first", "Ready"),
+    ]
+    assert len(traces) == 1
+    assert traces != {""}
