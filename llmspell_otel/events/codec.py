@@ -11,7 +11,10 @@ from llmspell_otel.events.payload import marker, plain
 
 _FIELDS = frozenset(UniversalEvent.__struct_fields__) - {"extra"}
 
-_encode = msgspec.json.Encoder(enc_hook=marker).encode
+_SHORT = 4_096  # bytes of JSON that nearly every event takes less than
+
+_encoder = msgspec.json.Encoder(enc_hook=marker)
+_encode, _encode_into = _encoder.encode, _encoder.encode_into
 _decode = msgspec.json.Decoder(UniversalEvent).decode
 
 
@@ -28,6 +31,22 @@ def encode(event: UniversalEvent) -> bytes:
     fields = {name: getattr(event, name) for name in event.__struct_fields__}
     extra = fields.pop("extra") or {}
     return json.dumps(plain({**extra, **fields}), allow_nan=False).encode()
+
+
+def encode_short(event: UniversalEvent) -> bytes | bytearray:
+    """The same, if it takes little room and no detour; else nothing, at no great cost.
+
+    However large the data is, no more than `_SHORT` bytes are written: the room is not to grow.
+    """
+    room = bytearray(_SHORT)
+    _view = memoryview(room)  # while it is looked at, a bytearray refuses to grow
+    if event.extra is None:
+        try:
+            _encode_into(event, room)
+        except (BufferError, TypeError, ValueError, OverflowError, RecursionError):
+            return b""
+        return room
+    return b""
 
 
 def decode(line: bytes | str) -> UniversalEvent:

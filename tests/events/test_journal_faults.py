@@ -150,9 +150,9 @@ def test_the_end_of_the_process_commits(tmp_path: Path) -> None:
 def test_a_torn_end_is_cut(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Whatever byte the last write ended at, the events before it are there."""
     whole = log.Writer(tmp_path / "x.log")
-    whole.write([encoded(number) for number in range(3)])
+    whole.write(b"\n".join(encoded(number) for number in range(3)))
     first = whole.size
-    whole.write([encoded(number) for number in range(3, 6)])
+    whole.write(b"\n".join(encoded(number) for number in range(3, 6)))
     whole.close()
     data = (tmp_path / "x.log").read_bytes()
     (tmp_path / "x.log").unlink()
@@ -172,7 +172,7 @@ def test_damage_in_the_middle_is_stepped_over(tmp_path: Path) -> None:
     writer_ = log.Writer(tmp_path / "x.log")
     ends = []
     for number in range(5):
-        writer_.write([encoded(number)])
+        writer_.write(encoded(number))
         ends.append(writer_.size)
     writer_.close()
     path = tmp_path / "x.log"

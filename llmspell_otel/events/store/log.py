@@ -53,13 +53,12 @@ class Writer:
             temporary.unlink(missing_ok=True)
             raise
 
-    def write(self, lines: list[bytes]) -> None:
-        """Append *lines* as one block. After an error the file is as it was, or `broken`.
+    def write(self, body: bytes | bytearray) -> None:
+        """Append *body*, lines, as one block. After an error the file is as it was, or `broken`.
 
         Raises:
             OSError: the system refused, or took only a part.
         """
-        body = b"\n".join(lines)
         self._append(_HEADER.pack(MARK, len(body), zlib.crc32(body)) + body)
 
     def sync(self) -> None:

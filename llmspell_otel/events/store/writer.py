@@ -13,6 +13,7 @@ from llmspell_otel.events.store import log
 SEGMENT_BYTES = 16 * 1_048_576
 RETRY = 0.5  # seconds between two attempts while the disk takes nothing
 _BLOCK_BYTES = 1_048_576
+_END = b"\n"
 
 _logger = logging.getLogger("llmspell_otel.events")
 
@@ -43,12 +44,9 @@ class LogWriter:
         self._lock = threading.Lock()
         self._done = threading.Condition(self._lock)
         self._bell, self._urgent = threading.Event(), threading.Event()
-        self._blocks: deque[tuple[list[bytes], int]] = deque()
-        self._open: list[bytes] = []
-        self._open_bytes = 0
-        self._bytes = 0
-        self._accepted: int = 0
-        self._queued: int = 0
+        self._blocks: deque[tuple[bytearray, int]] = deque()  # lines, and how many
+        self._open = bytearray()  # lines, each with its end
+        self._spare = self._limit  # bytes that may wait beside the closed blocks
         self._committed: int = 0
         self._dropped: int = 0
         self._idle: bool = True
@@ -58,18 +56,16 @@ class LogWriter:
         self._log = None
         self.names: set[str] = set()
 
-    def append(self, line: bytes) -> bool:
+    def append(self, line: bytes | bytearray) -> bool:
         """Accept *line*, unless too much waits already."""
         with self._lock:
-            self._accepted += 1
-            if self._bytes + len(line) > self._limit or self._closed:
+            lines = self._open
+            if len(lines) + len(line) > self._spare:
                 self._dropped += 1
                 return False
-            self._open.append(line)
-            self._bytes += len(line)
-            self._queued += 1
-            self._open_bytes += len(line)
-            if self._open_bytes >= _BLOCK_BYTES:
+            lines += line
+            lines += _END
+            if len(lines) >= _BLOCK_BYTES:
                 self._close_block()
             idle, self._idle = self._idle, False
         if idle:
@@ -79,24 +75,25 @@ class LogWriter:
     def flush(self, timeout: float) -> bool:
         """Commit what was accepted so far, within *timeout* seconds; tell whether it is."""
         with self._done:
-            wanted = self._queued
+            wanted = self._committed + self._waiting()
             self._urgent.set()
             return self._done.wait_for(lambda: self._committed >= wanted, timeout)
 
     def books(self) -> tuple[int, int, int, bool]:
         """Accepted, committed and dropped events, and whether the disk takes nothing."""
         with self._lock:
-            return self._accepted, self._committed, self._dropped, self._losing
+            accepted = self._committed + self._dropped + self._waiting()
+            return accepted, self._committed, self._dropped, self._losing
 
     def close(self, timeout: float) -> None:
         """Commit what waits, within *timeout* seconds, and give up the rest."""
         done = self.flush(timeout)
         with self._lock:
-            self._closed = True
-            lost = self._accepted - self._committed - self._dropped
+            self._closed, self._spare = True, -1
+            lost = self._waiting()
             self._dropped += lost
             self._blocks.clear()
-            self._open, self._bytes = [], 0
+            self._open = bytearray()
         if not done:
             _logger.error("journal %s: closed with %d events lost", self._folder, lost)
         self._urgent.set()
@@ -138,10 +135,16 @@ class LogWriter:
                     break
 
     def _close_block(self) -> None:
-        self._blocks.append((self._open, self._open_bytes))
-        self._open, self._open_bytes = [], 0
+        lines, self._open = self._open, bytearray()
+        count = lines.count(_END)
+        lines.pop()  # the last end: ends stand between the lines
+        self._blocks.append((lines, count))
+        self._spare -= len(lines)
 
-    def _first(self) -> tuple[list[bytes], int] | None:
+    def _waiting(self) -> int:
+        return self._open.count(_END) + sum(count for _, count in self._blocks)
+
+    def _first(self) -> tuple[bytearray, int] | None:
         """The oldest block that waits; it stays until it is committed."""
         with self._lock:
             if not self._blocks and self._open:
@@ -151,7 +154,7 @@ class LogWriter:
                 return None
             return self._blocks[0]
 
-    def _commit(self, lines: list[bytes], size: int) -> bool:
+    def _commit(self, lines: bytearray, count: int) -> bool:
         """Write a block; tell whether to go on at once."""
         try:
             self._write(lines)
@@ -161,8 +164,8 @@ class LogWriter:
         with self._done:
             if self._blocks:  # else `close` has given it up meanwhile
                 self._blocks.popleft()
-                self._bytes -= size
-                self._committed += len(lines)
+                self._spare += len(lines)
+                self._committed += count
             recovered, self._losing = self._losing, False
             self._done.notify_all()
         if recovered:
@@ -170,7 +173,7 @@ class LogWriter:
         self.after_commit()
         return True
 
-    def _write(self, lines: list[bytes]) -> None:
+    def _write(self, lines: bytearray) -> None:
         writer = self._log
         if writer is None or writer.size >= SEGMENT_BYTES:
             writer = self._rotate()
