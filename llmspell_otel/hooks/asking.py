@@ -15,7 +15,7 @@ from typing import Any, Final
 from llmspell_otel.guard import guard
 from llmspell_otel.hooks.conditions import conditions
 from llmspell_otel.hooks.context import Decision, HookContext
-from llmspell_otel.hooks.lateness import HookTimeoutError
+from llmspell_otel.hooks.lateness import Begun, HookTimeoutError
 from llmspell_otel.hooks.registration import Registration
 from llmspell_otel.hooks.results import (
     Cache,
@@ -61,7 +61,8 @@ class Pending:
         self.rest = rest
         self.awaitable = awaitable
         self.lookup = lookup
-        self.started = clock()
+        self.started = 0.0
+        """When the hook was called, or its answer seen to be one that has to be waited for."""
 
     def perform(self) -> Any:
         """Find out, blocking the caller's thread.
@@ -83,14 +84,8 @@ class Pending:
     async def perform_async(self) -> Any:
         """The same, awaiting."""
         awaitable = self.awaitable
-        if type(awaitable) is CoroutineType:
-            try:
-                waited = awaitable.send(None)
-            except StopIteration as done:
-                return done.value
-            from llmspell_otel.hooks.waiting import rest_of
-
-            return await rest_of(awaitable, waited, self.hook.timeout or conditions.timeout)
+        if isinstance(awaitable, Begun):
+            return await awaitable
         if awaitable is not None:
             from llmspell_otel.hooks.waiting import bounded
 
@@ -121,9 +116,18 @@ class _Observers:
 observers = _Observers()
 
 
+def asking(hook: Registration) -> Ask:
+    """What a firing calls to ask *hook*."""
+    if not hook.is_async:
+        return hook.call
+    from llmspell_otel.hooks.waiting import beginning
+
+    return beginning(hook)
+
+
 def several(hooks: tuple[Registration, ...]) -> Ask:
     """A function that asks *hooks* as they are now; gives the outcome."""
-    rows = tuple((hook.call, hook) for hook in hooks)
+    rows = tuple((asking(hook), hook) for hook in hooks)
 
     def ask(context: HookContext) -> Outcome:
         for call, hook in rows:
@@ -153,7 +157,9 @@ def walk(rest: Iterator[Registration], context: HookContext) -> Outcome:
         else:
             elapsed = clock() - started
             outcome = None if answer is None else answered(hook, context, answer, rest)
-            if not isinstance(outcome, Pending):
+            if type(outcome) is Pending:
+                outcome.started = started
+            else:
                 timed(hook, elapsed)
         if outcome is not None:
             return outcome
@@ -222,6 +228,9 @@ def failed(
     return Verdict(hook, result)
 
 
+_NOBODY: Final[Iterator[Registration]] = iter(())
+
+
 def pass_over(rest: Iterator[Registration]) -> None:
     """Take note that the hooks of *rest* are not asked this time."""
     for hook in rest:
@@ -241,19 +250,23 @@ def tell(
 def _after(hook: Registration, hooks: Rest) -> Iterator[Registration]:
     """The hooks that come after *hook*."""
     if isinstance(hooks, tuple):
-        return iter(hooks[hooks.index(hook) + 1 :])
+        return _NOBODY if hooks[-1] is hook else iter(hooks[hooks.index(hook) + 1 :])
     return hooks
 
 
 def timed(hook: Registration, elapsed: float) -> None:
     """Report a slow call; an overrun of the hook's own time opens its breaker at once."""
-    took = hook.took = int(elapsed * 1e9)
-    breaker = hook.breaker
-    if took < breaker.slow_ns or hook.call is not hook.function:
-        return
+    hook.lasted = elapsed
+    if elapsed >= hook.slow:
+        _dragged(hook, elapsed)
+
+
+def _dragged(hook: Registration, elapsed: float) -> None:
+    if hook.call is not hook.function:
+        return  # a probe reports for itself
     if hook.on_failure == "cancel":
         return  # closing an agent down because its guard is slow would be the greater harm
     if hook.timeout is not None and elapsed > hook.timeout:
-        breaker.trip(f"took {elapsed:.3g} s, more than its {hook.timeout:g} s")
+        hook.breaker.trip(f"took {elapsed:.3g} s, more than its {hook.timeout:g} s")
     else:
-        breaker.slow(time.perf_counter_ns(), took)
+        hook.breaker.slow(time.perf_counter_ns(), int(elapsed * 1e9))

@@ -8,7 +8,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from llmspell_otel.hooks.asking import Outcome, Pending, pass_over, tell
+from llmspell_otel.hooks.asking import Outcome, Pending, Verdict, pass_over, tell, walk
 from llmspell_otel.hooks.context import Decision, HookContext
 from llmspell_otel.hooks.engine import (
     MAX_DEPTH,
@@ -17,9 +17,8 @@ from llmspell_otel.hooks.engine import (
     overflown,
     resume,
     resume_failed,
-    resume_missed,
 )
-from llmspell_otel.hooks.lateness import dismiss
+from llmspell_otel.hooks.lateness import blocking, dismiss
 from llmspell_otel.hooks.registry import Slot
 from llmspell_otel.hooks.results import Result
 from llmspell_otel.hooks.store import MISSING
@@ -51,6 +50,7 @@ Flow = Generator[Effect, Any, _Answer]
 
 def drive(flow: Flow[_Answer], answer: Any = None) -> _Answer:
     """Run *flow* to its end, or to where it is parked, blocking where it waits."""
+    blocking.here += 1
     try:
         effect = flow.send(answer)
         while True:
@@ -64,6 +64,8 @@ def drive(flow: Flow[_Answer], answer: Any = None) -> _Answer:
                 effect = flow.send(answer)
     except StopIteration as done:
         return done.value  # type: ignore[no-any-return] # a generator's value is Any
+    finally:
+        blocking.here -= 1
 
 
 async def drive_async(flow: Flow[_Answer], answer: Any = None) -> _Answer:
@@ -93,52 +95,50 @@ class Recalled(Result):
 def consult(slot: Slot, context: HookContext) -> Flow[Result | None]:
     """Fire *slot* and bring it to its end; gives the deciding result, or None."""
     outcome = fire(slot, context)
-    if isinstance(outcome, Pending):
-        return (yield from _settled(slot, context, outcome))
-    return outcome.result if outcome is not None else None
-
-
-def _settled(slot: Slot, context: HookContext, pending: Pending) -> Flow[Result | None]:
-    """Find out what the firing waits for until nothing is left to wait for."""
-    outcome: Outcome = pending
+    if outcome is None:
+        return None
+    if isinstance(outcome, Verdict):
+        return outcome.result
     depth = depth_below.get()
     if depth >= MAX_DEPTH - 1:
-        _abandoned(slot, pending)
+        _abandon(slot, outcome)
         return None
-    depth_below.set(depth + 1)
+    token = depth_below.set(depth + 1)
     try:
         while isinstance(outcome, Pending):
             try:
                 answer = yield outcome
             except Exception as error:
                 outcome = resume_failed(outcome, context, error)
-                continue
-            if outcome.lookup is None:
-                outcome = resume(outcome, context, answer)
-                continue
-            if answer is not MISSING:
-                pass_over(outcome.rest)
-                return _recalled(outcome, context, "hit", answer)
-            _recalled(outcome, context, "miss", answer)
-            context.to_store.append(outcome.lookup)
-            outcome = resume_missed(outcome, context)
+            else:
+                after = resume if outcome.lookup is None else _looked_up
+                outcome = after(outcome, context, answer)
         return outcome.result if outcome is not None else None
     finally:
-        if depth_below.get() == depth + 1:  # by value: the collector may close us elsewhere
-            depth_below.set(depth)
+        try:  # noqa: SIM105 - `suppress` costs as much as the firing
+            depth_below.reset(token)
+        except ValueError:
+            pass  # the collector closes us, in another context
 
 
-def _abandoned(slot: Slot, pending: Pending) -> None:
+def _looked_up(pending: Pending, context: HookContext, answer: Any) -> Outcome:
+    """Go on with a firing now that *answer* was found in the cache, or was not."""
+    hook, missed = pending.hook, answer is MISSING
+    reason = "miss" if missed else "hit"
+    context.decisions.append(Decision(hook.name, context.point.spelling, "cache", reason))
+    tell(hook, context, pending.lookup, None)
+    if not missed:
+        pass_over(pending.rest)
+        return Verdict(hook, Recalled(answer))
+    if pending.lookup is not None:
+        context.to_store.append(pending.lookup)
+    return walk(pending.rest, context)
+
+
+def _abandon(slot: Slot, pending: Pending) -> None:
     """Ask no further: hooks fire each other too deep."""
     overflown(slot)
     pending.hook.missed += 1
     pass_over(pending.rest)
     if pending.awaitable is not None:
         dismiss(pending.awaitable)
-
-
-def _recalled(pending: Pending, context: HookContext, reason: str, value: Any) -> Recalled:
-    hook = pending.hook
-    context.decisions.append(Decision(hook.name, context.point.spelling, "cache", reason))
-    tell(hook, context, pending.lookup, None)
-    return Recalled(value)

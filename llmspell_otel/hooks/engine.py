@@ -65,15 +65,19 @@ def _concluded(
     """What became of a firing that was slow, or had an answer."""
     elapsed = now - context.began
     context.began = now
+    kind = type(answer)
     if answer is LOOK or answer is DUE:
         if answer is DUE:
             pass_over(hook for hook in hooks if hook.live)
         return _fire_one_by_one(slot, context)
-    if answer is None or isinstance(answer, (Verdict, Pending)):
+    if answer is None or kind is Verdict or kind is Pending:
         outcome: Outcome = answer
     else:
         outcome = answered(hooks[0], context, answer, hooks)
-    if elapsed >= slot.slow:
+    several = len(hooks) > 1
+    if isinstance(outcome, Pending):
+        outcome.started = now if several else now - elapsed
+    if elapsed >= slot.slow and (several or not isinstance(outcome, Pending)):
         _dragged(slot, hooks, elapsed)
     return outcome
 
@@ -115,11 +119,14 @@ def overflown(slot: Slot) -> None:
 
 def resume(pending: Pending, context: HookContext, answer: Any) -> Outcome:
     """Go on with a firing whose hook has now given *answer*."""
-    timed(pending.hook, clock() - pending.started)
+    now = clock()
+    timed(pending.hook, now - pending.started)
     if answer is not None:
-        verdict = answered(pending.hook, context, answer, pending.rest)
-        if verdict is not None:
-            return verdict
+        outcome = answered(pending.hook, context, answer, pending.rest)
+        if type(outcome) is Pending:
+            outcome.started = now
+        if outcome is not None:
+            return outcome
     return walk(pending.rest, context)
 
 
@@ -127,8 +134,3 @@ def resume_failed(pending: Pending, context: HookContext, error: Exception) -> O
     """Go on with a firing whose asynchronous hook failed, or overran its time."""
     verdict = failed(pending.hook, context, error, pending.rest)
     return verdict or walk(pending.rest, context)
-
-
-def resume_missed(pending: Pending, context: HookContext) -> Outcome:
-    """Go on with a firing whose key is not in the cache."""
-    return walk(pending.rest, context)

@@ -1,6 +1,7 @@
 """Asynchronous hooks that are late, and those that nobody waits for any more."""
 
-from collections.abc import Awaitable, Coroutine
+import threading
+from collections.abc import Awaitable, Coroutine, Generator
 from typing import Any, Final
 
 GRACE: Final = 0.02
@@ -19,7 +20,31 @@ class HookTimeoutError(TimeoutError):
         self.stubborn = stubborn
 
 
+class Blocking(threading.local):
+    """What of the thread waits for the running code, so that nothing of it may be awaited."""
+
+    here = 0
+    """How many flows are being driven in this thread while it is blocked."""
+
+
+blocking: Final = Blocking()
+
+
+class Begun:
+    """An asynchronous hook that was begun where it is called, and has suspended."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        """Wait for its answer."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """End it where it is."""
+        raise NotImplementedError
+
+
 def dismiss(awaitable: Awaitable[Any]) -> None:
     """Let go of what will not be awaited, without a warning."""
-    if isinstance(awaitable, Coroutine):
+    if isinstance(awaitable, (Begun, Coroutine)):
         awaitable.close()

@@ -37,6 +37,7 @@ class Registration:
         "id",
         "is_async",
         "language",
+        "lasted",
         "live",
         "missed",
         "name",
@@ -44,9 +45,9 @@ class Registration:
         "order",
         "priority",
         "slot",
+        "slow",
         "tags",
         "timeout",
-        "took",
     )
     _ids = itertools.count(1)
 
@@ -73,17 +74,24 @@ class Registration:
         self.failures = 0
         self.counted = 0
         self.missed = 0
-        self.took = 0
-        """Nanoseconds of its last call that was timed by itself; 0 before any was."""
+        self.lasted = 0.0
+        """Seconds of its last call that was timed by itself; 0 before any was."""
         self.budget: OverheadBudget | None = None
         self.breaker = Breaker(
             options.breaker, clock=time.perf_counter_ns, on_change=self._on_breaker_change
         )
+        self.slow = self.breaker.slow_ns / 1e9
+        """Seconds; a call at least this long is slow."""
 
     @property
     def point(self) -> HookPoint | None:
         """Where the hook is registered; None once it is not any more."""
         return self.slot.point if self.slot is not None else None
+
+    @property
+    def took(self) -> int:
+        """Nanoseconds of its last call that was timed by itself; 0 before any was."""
+        return int(self.lasted * 1e9)
 
     @property
     def calls(self) -> int:

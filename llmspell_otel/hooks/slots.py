@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from operator import attrgetter
 from typing import Any, Final
 
-from llmspell_otel.hooks.asking import Ask, several
+from llmspell_otel.hooks.asking import Ask, asking, several
 from llmspell_otel.hooks.breaker import NEVER
 from llmspell_otel.hooks.forks import watch_forks
 from llmspell_otel.hooks.order import arranged
@@ -228,7 +228,7 @@ class Slot:
         self.ask = _look
         # Whoever waits for his time keeps the point from looking empty until it has come.
         self.hooks = self._asked or tuple(on[:1] if self._retry_at != NEVER else ())
-        self.slow = min((hook.breaker.slow_ns for hook in asked), default=NEVER) / 1e9
+        self.slow = min((hook.slow for hook in asked), default=float("inf"))
         self._tell()
 
     def _go_on(self) -> None:
@@ -236,7 +236,7 @@ class Slot:
         hooks = self._asked
         ask: Ask = _nobody
         if hooks:
-            ask = several(hooks) if hooks[1:] else hooks[0].call
+            ask = several(hooks) if hooks[1:] else asking(hooks[0])
         self._settle(hooks)
         self.ask = ask if self._retry_at == NEVER else _until(self._retry_at, ask)
 

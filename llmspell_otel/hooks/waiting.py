@@ -9,12 +9,17 @@ import asyncio
 import contextvars
 import os
 import threading
+from asyncio import _get_running_loop
 from collections.abc import Awaitable, Callable, Coroutine, Generator
+from types import CoroutineType
 from typing import Any, Final
 
-from llmspell_otel.hooks.lateness import GRACE, HookTimeoutError, dismiss
+from llmspell_otel.hooks.conditions import conditions
+from llmspell_otel.hooks.context import HookContext
+from llmspell_otel.hooks.lateness import GRACE, Begun, HookTimeoutError, blocking, dismiss
+from llmspell_otel.hooks.registration import Registration
 
-__all__ = ["GRACE", "EngineLoop", "HookTimeoutError", "bounded", "engine_loop", "rest_of"]
+__all__ = ["GRACE", "EngineLoop", "HookTimeoutError", "beginning", "bounded", "engine_loop"]
 
 abandoned: list[list[Any]] = []
 """Hooks that would not even be closed; kept so that they are not collected loudly."""
@@ -36,12 +41,27 @@ async def bounded(awaitable: Awaitable[Any], seconds: float | None) -> Any:
         waited = awaitable.send(None)
     except StopIteration as done:
         return done.value
-    return await _Rest(awaitable, waited, seconds)
+    return await Rest(awaitable, waited, seconds)
 
 
-def rest_of(coroutine: Coroutine[Any, Any, Any], waited: Any, seconds: float) -> Awaitable[Any]:
-    """What remains of a *coroutine* that now waits for *waited*, under a time limit."""
-    return _Rest(coroutine, waited, seconds)
+def beginning(hook: Registration) -> Callable[[HookContext], Any]:
+    """A function that calls an asynchronous *hook* and, where it can, takes its first step.
+
+    Most hooks end with that. One that suspends is under its time limit from there on.
+    """
+    call = hook.call
+
+    def ask(context: HookContext) -> Any:
+        answer = call(context)
+        if type(answer) is not CoroutineType or blocking.here or _get_running_loop() is None:
+            return answer
+        try:
+            waited = answer.send(None)
+        except StopIteration as done:
+            return done.value
+        return Rest(answer, waited, hook.timeout or conditions.timeout)
+
+    return ask
 
 
 async def _bounded_future(awaitable: Awaitable[Any], seconds: float) -> Any:
@@ -55,7 +75,7 @@ async def _bounded_future(awaitable: Awaitable[Any], seconds: float) -> Any:
         raise
 
 
-class _Rest:
+class Rest(Begun):
     """What remains of a coroutine after its first step, under a time limit.
 
     It stands between the task and the coroutine: whatever the coroutine waits for is waited
@@ -103,7 +123,7 @@ class _Rest:
         if waited is None:  # a bare yield, as of sleep(0): once round the loop
             loop.call_soon(_open, gate)
         elif getattr(waited, "_asyncio_future_blocking", None) is None:
-            self._close()
+            self.close()
             raise RuntimeError(f"a hook waited for {waited!r}, which is no future")
         else:
             waited._asyncio_future_blocking = False  # noqa: SLF001 - the task protocol's own mark
@@ -111,7 +131,7 @@ class _Rest:
         try:
             yield from gate
         except GeneratorExit:
-            self._close()
+            self.close()
             raise
         if self._late and (waited is None or not waited.done()):
             self._give_up()
@@ -143,10 +163,10 @@ class _Rest:
             pass
         else:
             stubborn = True
-            self._close()
+            self.close()
         raise HookTimeoutError(self._seconds, stubborn=stubborn)
 
-    def _close(self) -> None:
+    def close(self) -> None:
         # It and those that it waits for: one that ignores even this is kept, asleep for good.
         chain = [self._coroutine]
         while (inner := getattr(chain[-1], "cr_await", None)) is not None:
