@@ -18,7 +18,7 @@ from llmspell_otel.hooks.engine import (
     resume,
     resume_failed,
 )
-from llmspell_otel.hooks.lateness import blocking, dismiss
+from llmspell_otel.hooks.lateness import awaited, dismiss
 from llmspell_otel.hooks.registry import Slot
 from llmspell_otel.hooks.results import Result
 from llmspell_otel.hooks.store import MISSING
@@ -50,7 +50,16 @@ Flow = Generator[Effect, Any, _Answer]
 
 def drive(flow: Flow[_Answer], answer: Any = None) -> _Answer:
     """Run *flow* to its end, or to where it is parked, blocking where it waits."""
-    blocking.here += 1
+    if not awaited.get():
+        return _driven(flow, answer)
+    awaited.set(False)
+    try:
+        return _driven(flow, answer)
+    finally:
+        awaited.set(True)
+
+
+def _driven(flow: Flow[_Answer], answer: Any) -> _Answer:
     try:
         effect = flow.send(answer)
         while True:
@@ -64,12 +73,12 @@ def drive(flow: Flow[_Answer], answer: Any = None) -> _Answer:
                 effect = flow.send(answer)
     except StopIteration as done:
         return done.value  # type: ignore[no-any-return] # a generator's value is Any
-    finally:
-        blocking.here -= 1
 
 
 async def drive_async(flow: Flow[_Answer], answer: Any = None) -> _Answer:
     """The same, awaiting where it waits."""
+    if not awaited.get():
+        awaited.set(True)
     try:
         effect = flow.send(answer)
         while True:

@@ -1,7 +1,7 @@
 """Asynchronous hooks that are late, and those that nobody waits for any more."""
 
-import threading
 from collections.abc import Awaitable, Coroutine, Generator
+from contextvars import ContextVar
 from typing import Any, Final
 
 GRACE: Final = 0.02
@@ -20,14 +20,12 @@ class HookTimeoutError(TimeoutError):
         self.stubborn = stubborn
 
 
-class Blocking(threading.local):
-    """What of the thread waits for the running code, so that nothing of it may be awaited."""
+awaited: Final[ContextVar[bool]] = ContextVar("llmspell_awaited", default=False)
+"""Whether the running code is part of a task that can wait for what it begins.
 
-    here = 0
-    """How many flows are being driven in this thread while it is blocked."""
-
-
-blocking: Final = Blocking()
+Set for good in the context of a task that drives a flow; not so while a flow is driven there
+that blocks.
+"""
 
 
 class Begun:

@@ -9,14 +9,15 @@ import asyncio
 import contextvars
 import os
 import threading
-from asyncio import _get_running_loop
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from types import CoroutineType
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from llmspell_otel.hooks.conditions import conditions
 from llmspell_otel.hooks.context import HookContext
-from llmspell_otel.hooks.lateness import GRACE, Begun, HookTimeoutError, blocking, dismiss
+from llmspell_otel.hooks.lateness import GRACE, Begun, HookTimeoutError, awaited, dismiss
 from llmspell_otel.hooks.registration import Registration
 
 __all__ = ["GRACE", "EngineLoop", "HookTimeoutError", "beginning", "bounded", "engine_loop"]
@@ -53,7 +54,7 @@ def beginning(hook: Registration) -> Callable[[HookContext], Any]:
 
     def ask(context: HookContext) -> Any:
         answer = call(context)
-        if type(answer) is not CoroutineType or blocking.here or _get_running_loop() is None:
+        if type(answer) is not CoroutineType or not awaited.get():
             return answer
         try:
             waited = answer.send(None)
@@ -78,8 +79,9 @@ async def _bounded_future(awaitable: Awaitable[Any], seconds: float) -> Any:
 class Rest(Begun):
     """What remains of a coroutine after its first step, under a time limit.
 
-    It stands between the task and the coroutine: whatever the coroutine waits for is waited
-    for through a gate of our own, which the timer can open too.
+    It stands between the task and the coroutine. A plain future is handed on, and cancelled when
+    the time is over. What may not heed that, such as a task, is waited for through a gate of our
+    own, which the timer can open too.
     """
 
     __slots__ = ("_coroutine", "_gate", "_late", "_seconds", "_waited")
@@ -92,9 +94,11 @@ class Rest(Begun):
         self._gate: asyncio.Future[None] | None = None
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        task = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
         requests = task.cancelling() if task is not None else 0
-        timer = asyncio.get_running_loop().call_later(self._seconds, self._expire)
+        deadlines = _deadlines(loop, self._seconds)
+        deadlines.add(self, loop)
         cancelled: asyncio.CancelledError | None = None
         error: BaseException | None = None
         try:
@@ -104,42 +108,48 @@ class Rest(Begun):
                     error = None
                 except asyncio.CancelledError as news:
                     cancelled = error = news
+                    if self._late:
+                        self._give_up()
                     # As a task does it: cancel what is waited for, and let that bring the news.
-                    if self._waited is not None and self._waited.cancel() and not self._late:
+                    if self._waited is not None and self._waited.cancel():
                         continue
                 if self._step(error):
                     return self._waited
         finally:
-            timer.cancel()
+            deadlines.discard(self)
             # A request to cancel the caller is the caller's, even if the hook swallowed it.
             if cancelled is not None and task is not None and task.cancelling() > requests:
                 raise cancelled
 
     def _watch(self) -> Generator[Any, Any, None]:
         """Wait for what the coroutine waits for, or for the end of its time."""
-        loop = asyncio.get_running_loop()
         waited = self._waited
-        self._gate = gate = loop.create_future()
-        if waited is None:  # a bare yield, as of sleep(0): once round the loop
-            loop.call_soon(_open, gate)
-        elif getattr(waited, "_asyncio_future_blocking", None) is None:
-            self.close()
-            raise RuntimeError(f"a hook waited for {waited!r}, which is no future")
-        else:
-            waited._asyncio_future_blocking = False  # noqa: SLF001 - the task protocol's own mark
-            waited.add_done_callback(_opening(gate))
         try:
-            yield from gate
+            if waited is None or type(waited) is asyncio.Future:
+                yield waited  # for the task to wait for: `expire` can end that
+            else:
+                yield from self._gate_to(waited)
         except GeneratorExit:
             self.close()
             raise
         if self._late and (waited is None or not waited.done()):
             self._give_up()
 
+    def _gate_to(self, waited: Any) -> asyncio.Future[None]:
+        """A future that opens with *waited*, which may not heed being cancelled."""
+        if getattr(waited, "_asyncio_future_blocking", None) is None:
+            self.close()
+            raise RuntimeError(f"a hook waited for {waited!r}, which is no future")
+        self._gate = gate = asyncio.get_running_loop().create_future()
+        waited._asyncio_future_blocking = False  # noqa: SLF001 - the task protocol's own mark
+        waited.add_done_callback(_opening(gate))
+        return gate
+
     def _step(self, error: BaseException | None) -> bool:
         """Run the coroutine to where it next waits; True when it has ended."""
         try:
             send = self._coroutine.send
+            self._gate = None
             self._waited = send(None) if error is None else self._coroutine.throw(error)
         except StopIteration as done:
             self._waited = done.value
@@ -148,10 +158,13 @@ class Rest(Begun):
             self._give_up()
         return False
 
-    def _expire(self) -> None:
+    def expire(self) -> None:
+        """Its time is over."""
         self._late = True
         if self._gate is not None:
             _open(self._gate)
+        elif self._waited is not None:
+            self._waited.cancel()
 
     def _give_up(self) -> None:
         if self._waited is not None:
@@ -188,6 +201,50 @@ def _opening(gate: asyncio.Future[None]) -> Callable[[Any], None]:
         _open(gate)
 
     return opened
+
+
+class _Deadlines:
+    """Those who wait in one loop for equally long: one timer, set for the first of them."""
+
+    __slots__ = ("_armed", "_seconds", "_waits")
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._waits: OrderedDict[Rest, float] = OrderedDict()  # by deadline
+        self._armed = False
+
+    def add(self, rest: Rest, loop: asyncio.AbstractEventLoop) -> None:
+        """Have *rest* told when its time is over."""
+        self._waits[rest] = deadline = loop.time() + self._seconds
+        if not self._armed:
+            self._armed = True
+            loop.call_at(deadline, self._look)
+
+    def discard(self, rest: Rest) -> None:
+        """It waits no longer; the timer stays, for who comes next."""
+        self._waits.pop(rest, None)
+
+    def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        while self._waits:
+            rest, deadline = next(iter(self._waits.items()))
+            if deadline > now:
+                loop.call_at(deadline, self._look)
+                return
+            del self._waits[rest]
+            rest.expire()
+        self._armed = False
+
+
+_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[float, _Deadlines]] = WeakKeyDictionary()
+
+
+def _deadlines(loop: asyncio.AbstractEventLoop, seconds: float) -> _Deadlines:
+    try:
+        return _loops[loop][seconds]
+    except KeyError:
+        return _loops.setdefault(loop, {}).setdefault(seconds, _Deadlines(seconds))
 
 
 class EngineLoop:

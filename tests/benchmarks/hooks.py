@@ -7,7 +7,7 @@ call of a function that does nothing, of the same round; what is shown is their 
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from statistics import median
 from typing import Any
 
@@ -70,7 +70,22 @@ def _ours(count: int) -> dict[str, Run]:
         for _ in range(times):
             fire(slot, context)
 
-    return {f"guard + fire, k={count}": guarded, f"fire, k={count}": unguarded}
+    return {
+        f"guard + fire, k={count}": guarded,
+        f"fire, k={count}": unguarded,
+    }
+
+
+def _with_context() -> dict[str, Run]:
+    slot = registry.slot("custom:benchmark_context")
+    Hook.register(slot.point, nothing, breaker=LENIENT)
+    component = Component("tool", "x")
+    return {
+        "make a context": _repeat(lambda: HookContext(slot.point, component, {})),
+        "make a context and fire, k=1": _repeat(
+            lambda: fire(slot, HookContext(slot.point, component, {}))
+        ),
+    }
 
 
 def _floor(count: int) -> dict[str, Run]:
@@ -150,14 +165,19 @@ def _decorated() -> dict[str, Run]:
     }
 
 
-def _async() -> dict[str, Run]:
-    slot = registry.slot("custom:benchmark_async")
-    Hook.register(slot.point, nothing_async, breaker=LENIENT)
+async def suspends(context: object) -> None:
+    """A hook that waits for the next turn of the loop."""
+    await asyncio.sleep(0)
+
+
+def _async(hook: Callable[[object], Coroutine[Any, Any, None]], what: str) -> dict[str, Run]:
+    slot = registry.slot(f"custom:benchmark_{hook.__name__}")
+    Hook.register(slot.point, hook, breaker=LENIENT)
     context = HookContext(slot.point, Component("tool", "x"), {})
 
     async def awaited(times: int) -> None:
         for _ in range(times):
-            await nothing_async(context)
+            await hook(context)
 
     async def fired(times: int) -> None:
         for _ in range(times):
@@ -166,12 +186,12 @@ def _async() -> dict[str, Run]:
     async def limited(times: int) -> None:
         for _ in range(times):
             async with asyncio.timeout(1):
-                await nothing_async(context)
+                await hook(context)
 
     return {
-        "await a hook": lambda times: asyncio.run(awaited(times)),
-        "one asynchronous hook, hang guard and all": lambda times: asyncio.run(fired(times)),
-        "await it under asyncio.timeout": lambda times: asyncio.run(limited(times)),
+        f"await a hook that {what}": lambda times: asyncio.run(awaited(times)),
+        f"fire it, hang guard and all ({what})": lambda times: asyncio.run(fired(times)),
+        f"await it under asyncio.timeout ({what})": lambda times: asyncio.run(limited(times)),
     }
 
 
@@ -196,7 +216,8 @@ def measured(rounds: int = 15, times: int = 1000) -> dict[str, tuple[float, floa
     cases: dict[str, Run] = {"B: a call that does nothing": _measure}
     for count in COUNTS:
         cases |= {**_floor(count), **_ours(count), **_rivals(count)}
-    cases |= {**_decorated(), **_async()}
+    cases |= {**_with_context(), **_decorated(), **_async(nothing_async, "ends at once")}
+    cases |= _async(suspends, "suspends")
     order = list(cases)
     base = order[0]
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in order}

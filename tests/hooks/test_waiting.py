@@ -12,13 +12,14 @@ import anyio
 import pytest
 
 from llmspell_otel.hooks import Hook, Replace
-from llmspell_otel.hooks.breaker import BreakerState
+from llmspell_otel.hooks.breaker import BreakerProfile, BreakerState
 from llmspell_otel.hooks.conditions import conditions
 from llmspell_otel.hooks.context import Component, HookContext
 from llmspell_otel.hooks.driving import consult, drive_async
 from llmspell_otel.hooks.registry import registry
 from llmspell_otel.hooks.waiting import HookTimeoutError, abandoned, bounded, engine_loop
 
+PATIENT = BreakerProfile(failure_threshold=10**6, slow_call_duration=60)
 POINT = "custom:waiting"
 Hooked = Callable[[], Coroutine[Any, Any, Any]]
 
@@ -486,3 +487,32 @@ def test_the_engines_loop_starts_without_being_waited_for() -> None:
 
     engine_loop.start(work(), 1.0)
     assert done.wait(5)
+
+
+def test_each_of_many_waits_ends_at_its_own_time() -> None:
+    """They share a timer; whoever began later, or has less time, is not cut off with others."""
+    conditions.timeout = 0.1
+    Hook.register(POINT, answering(hangs), breaker=PATIENT)
+    Hook.register(POINT, answering(hangs), timeout=0.03, breaker=PATIENT)
+
+    async def timed(after: float) -> float:
+        await asyncio.sleep(after)
+        began = time.perf_counter()
+        await fired()
+        return time.perf_counter() - began
+
+    async def main() -> list[float]:
+        return await asyncio.gather(*(timed(number / 500) for number in range(50)))
+
+    taken = asyncio.run(main())
+    assert min(taken) >= 0.13
+    assert sorted(taken)[25] < 0.13 + 0.1
+
+
+def test_waits_of_a_new_loop_do_not_wait_for_a_closed_one() -> None:
+    """A timer that was left in a closed loop is not counted on."""
+    conditions.timeout = 0.02
+    handle = Hook.register(POINT, answering(hangs), breaker=PATIENT)
+    for turn in range(1, 4):
+        asyncio.run(fired())
+        assert handle.failures == turn
