@@ -102,7 +102,7 @@ class EventBus:
                 self._root.insert(row, subscription)
             # A publisher that walked the old trie writes its answer into the old cache.
             self._routes = Routes(self._find)
-        self._tell()
+        self.tell()
         return subscription
 
     def listen(self, listener: Callable[[], None]) -> None:
@@ -110,7 +110,8 @@ class EventBus:
         with self._lock:
             self._listeners = (*self._listeners, listener)
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
+        """Have whoever listens look anew at what the bus `wants`."""
         for listener in self._listeners:
             listener()
 
@@ -139,7 +140,7 @@ class EventBus:
             for row in rows or ():
                 self._root.remove(row, subscription)
             self._routes = Routes(self._find)
-        self._tell()
+        self.tell()
         if rows is None:
             return False
         subscription.ended()

@@ -32,6 +32,7 @@ def hooks_changed() -> None:
             bus.__dict__[name] = asking
         else:
             bus.__dict__.pop(name, None)
+    bus.tell()
     if FAILED.hooks and not _errors:
         _errors.append(bus.subscribe(HANDLER_ERROR, _failed, name="event-points"))
     elif not FAILED.hooks and _errors:

@@ -63,14 +63,17 @@ def test_hooks_may_publish() -> None:
 
 
 def test_operations_are_events_for_hooks_too() -> None:
-    """A hook is interest enough: started and complete events are made for it."""
+    """A hook is interest enough, also in an operation that nobody wanted to know of before."""
     told: list[str] = []
-    Hook.register("event:before_emit", lambda c: told.append(c.data["event_type"]))
 
     @tool
     def look() -> int:
         return 1
 
+    look()
+    hook = Hook.register("event:before_emit", lambda c: told.append(c.data["event_type"]))
+    look()
+    hook.unregister()
     look()
     assert told == ["tool:execution_started", "tool:execution_complete"]
 
