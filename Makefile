@@ -16,7 +16,11 @@ LEGACY_STAMP := $(LEGACY)/.installed
 GO_MINOR := $(shell go env GOVERSION 2>/dev/null | sed -nE 's/^go1\.([0-9]+).*/\1/p')
 DEPLOY_TESTS := $(if $(shell [ "$(GO_MINOR)" -ge 25 ] 2>/dev/null && echo yes),test-deploy,test-deploy-missing)
 
-.PHONY: help demo binaries dashboards test test-core test-legacy test-deploy test-deploy-missing lint fmt types benchmark clean
+LINTS := lint-pyright lint-mypy lint-ruff lint-imports lint-spelling
+# Each file's tests stay together, in order: they may share what they start.
+BESIDE := -p no:randomly -n 2 --dist loadfile
+
+.PHONY: help demo binaries dashboards test test-core test-legacy test-deploy test-deploy-missing lint $(LINTS) fmt benchmark clean
 
 help: ## Show what can be made.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,7 +42,7 @@ $(LEGACY_STAMP): pyproject.toml .ci/constraints-openai2.txt | $(BIN)/uv
 	@echo "installing the OpenAI 2.x environment into $(LEGACY)"
 	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(LEGACY)
 	@$(BIN)/uv pip install --quiet --python $(LEGACY)/bin/python --constraints .ci/constraints-openai2.txt \
-		-e '.[cost,prometheus,testing,openai]' 'pytest>=9' pytest-timeout pytest-rerunfailures hypothesis
+		-e '.[cost,prometheus,testing,openai]' 'pytest>=9' pytest-timeout pytest-rerunfailures pytest-xdist hypothesis
 	@touch $@
 
 demo: $(STAMP) ## Run the support desk: an unmodified agent, seen and steered.
@@ -53,7 +57,7 @@ dashboards: $(STAMP) ## Write Grafana's dashboards anew from deploy/grafana/dash
 test: test-core test-legacy $(DEPLOY_TESTS) ## Run every test.
 
 test-core: $(STAMP)
-	@$(BIN)/python -m pytest -p no:randomly --ignore=tests/deploy
+	@$(BIN)/python -m pytest $(BESIDE) --ignore=tests/deploy
 
 test-deploy: binaries ## Run the tests that need those servers.
 	@$(BIN)/python -m pytest tests/deploy
@@ -62,14 +66,26 @@ test-deploy-missing: test-core test-legacy
 	@echo "NOT RUN: tests/deploy, which drive a real collector, Jaeger and Prometheus. With Go 1.25 or newer: make test-deploy"
 
 test-legacy: $(LEGACY_STAMP)
-	@$(LEGACY)/bin/python -m pytest -p no:randomly tests/instrumentation/openai tests/testing
+	@$(LEGACY)/bin/python -m pytest $(BESIDE) tests/instrumentation/openai tests/testing
 
 lint: $(STAMP) ## Lint, format check, types, layers.
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync $(LINTS)
+
+# The longest first, so that the others run beside it.
+lint-pyright: $(STAMP)
+	@$(BIN)/pyright
+
+lint-mypy: $(STAMP)
+	@$(BIN)/mypy
+
+lint-ruff: $(STAMP)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy
-	@$(BIN)/pyright
+
+lint-imports: $(STAMP)
 	@$(BIN)/lint-imports
+
+lint-spelling: $(STAMP)
 	@$(BIN)/codespell
 
 fmt: $(STAMP) ## Format and fix.

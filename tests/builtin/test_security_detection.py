@@ -53,14 +53,14 @@ def test_the_page_has_the_numbers_of_the_corpus() -> None:
 def test_a_megabyte_of_hostile_text_is_read_in_bounded_time(seed: str) -> None:
     """One megabyte of what rules begin with; the deadline holds, and most need no deadline."""
     text = (seed * (1_000_000 // len(seed) + 1))[:1_000_000]
-    began = time.monotonic()
+    began = time.thread_time()  # how busy the machine is, is not the detector's fault
     try:
-        for _ in DETECTOR.find(text, ALL, began + 1.0):
+        for _ in DETECTOR.find(text, ALL, time.monotonic() + 1.0):
             pass
     except OutOfTimeError:
         pass
-    # One rule may be under way when the deadline passes; the machine may be busy.
-    assert time.monotonic() - began < 6
+    # One rule may be under way when the deadline passes.
+    assert time.thread_time() - began < 6
 
 
 @pytest.mark.parametrize(

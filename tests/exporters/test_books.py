@@ -31,7 +31,7 @@ def ledger(folder: Path) -> Iterator[Ledger]:
     keeper.end()
 
 
-def read(folder: Path, seconds: float = 5.0) -> list[books.Books]:
+def read(folder: Path, seconds: float = 30.0) -> list[books.Books]:
     """The books in *folder*, as soon as there are any."""
     deadline = time.monotonic() + seconds
     while not (found := kept(folder)) and time.monotonic() < deadline:

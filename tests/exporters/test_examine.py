@@ -32,6 +32,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
     clean = {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}
     return clean | {
         "LLMSPELL_OTEL_STATE_DIR": str(tmp_path / "state"),
+        "TMPDIR": str(tmp_path),  # the doctor looks there too, for books of every program
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_ports(1)[0]}",
         "OTEL_METRICS_EXPORTER": "none",
         "OTEL_LOGS_EXPORTER": "none",

@@ -17,6 +17,7 @@ from llmspell_otel.hooks.breaker import BreakerProfile, BreakerState
 from llmspell_otel.hooks.engine import MAX_DEPTH
 from llmspell_otel.hooks.registry import registry
 from llmspell_otel.operations import tool
+from tests.kit.named import named
 
 BEFORE, AFTER, ERROR = "tool:before_execution", "tool:after_execution", "tool:error"
 NEVER = BreakerProfile(failure_threshold=10**6, slow_call_threshold=10**6)
@@ -326,7 +327,7 @@ def test_10_results_in_every_order(order: tuple[str, ...]) -> None:
         {"continue_execution": "perhaps"},
         {"action": "redirect"},
     ],
-    ids=str,
+    ids=named,
 )
 def test_answers_that_make_no_sense_are_failures_of_the_hook(nonsense: Any) -> None:
     """They are reported and counted; the call goes on, and fail-closed hooks close."""

@@ -74,7 +74,9 @@ def test_an_unusable_option_is_one_clear_error(option: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [None, 3, lambda: None, lambda a, b: None, lambda *, context: None], ids=repr
+    "wrong",
+    [None, 3, lambda: None, lambda a, b: None, lambda *, context: None],
+    ids=["none", "number", "takes nothing", "takes two", "takes a keyword"],
 )
 def test_what_cannot_be_called_with_a_context_is_refused(wrong: Any) -> None:
     """The signature is checked when it can still be mended."""

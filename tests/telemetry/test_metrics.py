@@ -12,6 +12,7 @@ from llmspell_otel.telemetry.genai_prices import GenaiPrices
 from llmspell_otel.telemetry.instruments import TABLE, Form, Instruments, Point
 from llmspell_otel.telemetry.pipeline import Options, Telemetry
 from llmspell_otel.telemetry.prices import Prices, default_prices
+from tests.kit.named import named
 from tests.telemetry.support import Call, Signals, run
 from tests.telemetry.test_semconv import REGISTRY, TABLES
 
@@ -390,7 +391,7 @@ def test_points_carry_their_span_as_exemplar(signals: Signals, telemetry: Teleme
         {"gen_ai.operation.name": ["chat"]},
         {5: "five", "gen_ai.response.model": object()},
     ],
-    ids=str,
+    ids=named,
 )
 def test_attributes_of_a_wrong_type_stay_out_of_metrics(
     signals: Signals, telemetry: Telemetry, attributes: dict[Any, Any]
