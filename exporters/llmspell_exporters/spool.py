@@ -147,7 +147,7 @@ class Spool:
         segment = _Segment(path, len(segments.MAGIC), descriptor=descriptor)
         try:
             segments.append(descriptor, 0, segments.MAGIC)
-            self._sync_directory()
+            self._sync(self.directory)
         except OSError:
             os.close(descriptor)
             path.unlink(missing_ok=True)
@@ -157,7 +157,7 @@ class Spool:
 
     def _identity(self) -> str:
         """Our name in this directory, begun with the time, and the lock that says we live."""
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._make(self.directory)
         while self._owner is None:
             name = f"{time.time_ns():020d}-{os.getpid()}-{secrets.token_hex(4)}"
             if self._seize(name):
@@ -184,9 +184,17 @@ class Spool:
             (self.directory / f"{owner}{_LOCK}").unlink(missing_ok=True)
             os.close(self._locks.pop(owner))
 
-    def _sync_directory(self) -> None:
+    def _make(self, folder: Path) -> None:
+        """Make *folder* and those above it, so that their names outlive a power cut as well."""
+        if not folder.is_dir():
+            self._make(folder.parent)
+            folder.mkdir(mode=0o700, exist_ok=True)
+            self._sync(folder.parent)
+
+    def _sync(self, folder: Path) -> None:
+        """Wait until the names in *folder* are on the disk."""
         if self._fsync:
-            descriptor = os.open(self.directory, os.O_RDONLY)
+            descriptor = os.open(folder, os.O_RDONLY)
             try:
                 os.fsync(descriptor)
             finally:
