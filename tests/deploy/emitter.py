@@ -99,6 +99,8 @@ class Fleet:
             "llmspell.inference.cost": "{USD}",
             "llmspell.inference.unpriced": "{operation}",
             "llmspell.cache.requests": "{request}",
+            "llmspell.cache.saved.cost": "{USD}",
+            "llmspell.cache.saved.time": "s",
             "llmspell.rate_limiting.requests": "{request}",
             "llmspell.retry.attempts": "{attempt}",
             "llmspell.event.processed": "{event}",
@@ -305,6 +307,9 @@ def _steering(fleet: Fleet, number: int) -> None:
     fleet.count(
         "llmspell.cache.requests", 1, llmspell__cache__name="answers", llmspell__cache__result=hit
     )
+    if hit == "hit":
+        fleet.count("llmspell.cache.saved.cost", 0.002, llmspell__component__type="model")
+        fleet.count("llmspell.cache.saved.time", 1.5, llmspell__component__type="model")
     limited = "rejected" if number % 5 == 0 else "acquired"
     policy = {
         "llmspell.rate_limiting.policy": "per_model",

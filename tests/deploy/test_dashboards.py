@@ -14,6 +14,7 @@ import yaml
 
 from deploy.grafana.render import rendered
 from llmspell_exporters import ledger
+from llmspell_otel.builtin import caching
 from llmspell_otel.telemetry import names
 from llmspell_otel.telemetry.instruments import TABLE
 from tests.deploy.servers import DEPLOY
@@ -124,6 +125,7 @@ def test_boards_and_rules_use_only_names_that_the_code_emits() -> None:
         *(row.name for row in TABLE),
         *(names.BREAKER_STATUS, names.QUEUE_SIZE, names.QUEUE_CAPACITY, names.EVENTS_PROCESSED),
         *(ledger.RECORDS, ledger.MADE, ledger.PENDING),
+        *(caching.SAVED_COST, caching.SAVED_TIME),
     }
     stems = {name.replace(".", "_") for name in emitted}
     used = set()
@@ -139,6 +141,7 @@ def test_boards_and_rules_use_only_names_that_the_code_emits() -> None:
         "_count",
         "_sum",
         "_bucket",
+        "_seconds_total",
         "_seconds_count",
         "_seconds_sum",
         "_seconds_bucket",

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.timeout(300)  # the first test waits for the whole stac
 RULES = sorted((servers.DEPLOY / "prometheus" / "rules").glob("*.yaml"))
 BOARDS = sorted((servers.DEPLOY / "grafana" / "dashboards").glob("*.json"))
 MINE = '{service_name="trial-desk"}'
+ENDINGS = ("_total", "_seconds_total", "_count", "_seconds_count")
 # What is empty as long as nothing goes wrong.
 ONLY_AFTER_FAULTS = {
     "otelcol_exporter_send_failed",
@@ -64,7 +65,7 @@ def test_every_counter_arrives_exactly(stack: Stack) -> None:
     """Prometheus has the very sums and counts that the program recorded, name by name."""
     for name, total in stack.ledger["totals"].items():
         stem = name.replace(".", "_")
-        candidates = [f"{stem}_total", f"{stem}_count", f"{stem}_seconds_count"]
+        candidates = [f"{stem}{end}" for end in ENDINGS]
         found = [r for c in candidates if (r := stack.query(f"sum({c}{MINE})"))]
         assert len(found) == 1, name
         assert float(found[0][0]["value"][1]) == pytest.approx(total), name

@@ -15,6 +15,7 @@ from deploy.grafana.queries import (
     rate,
     ratio,
 )
+from deploy.grafana.shapes import slowest
 
 _THIS = 'gen_ai_agent_name=~"$agent"'
 _USAGE = "gen_ai_client_inference_operation"
@@ -66,21 +67,18 @@ _INSIDE = Row(
             unit="short",
             queries=(Query(mean("gen_ai_invoke_agent_tool_calls", "", _THIS), "mean"),),
         ),
-        Panel(
-            title="Tool time, 95th percentile",
-            why="By tool, for tools that this agent called.",
-            unit="s",
-            queries=(
-                Query(quantile(0.95, TOOLS, "gen_ai_tool_name", _THIS), "{{gen_ai_tool_name}}"),
-            ),
+        slowest(
+            "Tool time, 95th percentile",
+            "By tool, for tools that this agent called.",
+            TOOLS,
+            "gen_ai_tool_name",
+            _THIS,
         ),
-        Panel(
-            title="Model time, 95th percentile",
-            why="By model, for every call of the chosen services: model metrics name no agent.",
-            unit="s",
-            queries=(
-                Query(quantile(0.95, CALLS, "gen_ai_request_model"), "{{gen_ai_request_model}}"),
-            ),
+        slowest(
+            "Model time, 95th percentile",
+            "By model, for every call of the chosen services: model metrics name no agent.",
+            CALLS,
+            "gen_ai_request_model",
         ),
         Panel(
             title="Tokens per call, 95th percentile",

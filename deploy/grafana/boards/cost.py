@@ -1,9 +1,12 @@
 """Tokens, money, budgets."""
 
-from deploy.grafana.model import Board, Kind, Panel, Query, Row
-from deploy.grafana.queries import COST, ENVIRONMENT, SERVICE, quantile, rate, ratio, series
+from deploy.grafana.model import Board, Panel, Query, Row
+from deploy.grafana.queries import COST, ENVIRONMENT, SERVICE, rate, ratio, series
+from deploy.grafana.shapes import legend, number, rates, slowest
 
 _USAGE = "gen_ai_client_inference_usage"
+_CACHE = "llmspell_cache"
+_KIND = "llmspell_component_type"
 _USD = 'llmspell_cost_currency="USD"'
 _SPENT = f"sum (increase({series(COST, _USD)}[24h]))"
 _BUDGET = f"scalar(llmspell:cost_budget_24h{{{_USD}}})"
@@ -11,42 +14,34 @@ _BUDGET = f"scalar(llmspell:cost_budget_24h{{{_USD}}})"
 _BUDGETS = Row(
     "Budget of 24 hours, in US dollars (deploy/prometheus/rules/budgets.yaml)",
     (
-        Panel(
-            title="Spent in 24 hours",
-            why="Estimated from the counter's increase; for exact sums read the counter itself.",
-            unit="currencyUSD",
-            kind=Kind.NUMBER,
+        number(
+            "Spent in 24 hours",
+            "Estimated from the counter's increase; for exact sums read the counter itself.",
+            "currencyUSD",
+            _SPENT,
             width=6,
-            height=5,
-            queries=(Query(_SPENT),),
         ),
-        Panel(
-            title="Budget used",
-            why="The part of the 24-hour budget that the chosen services have spent together.",
-            unit="percentunit",
-            kind=Kind.NUMBER,
+        number(
+            "Budget used",
+            "The part of the 24-hour budget that the chosen services have spent together.",
+            "percentunit",
+            f"{_SPENT} / {_BUDGET}",
             width=6,
-            height=5,
             limits=(0.7, 1),
-            queries=(Query(f"{_SPENT} / {_BUDGET}"),),
         ),
-        Panel(
-            title="Until the budget is gone",
-            why="At the present pace. Negative: it is gone.",
-            unit="s",
-            kind=Kind.NUMBER,
+        number(
+            "Until the budget is gone",
+            "At the present pace. Negative: it is gone.",
+            "s",
+            f"({_BUDGET} - {_SPENT}) / ({rate(COST, '', _USD)} > 0)",
             width=6,
-            height=5,
-            queries=(Query(f"({_BUDGET} - {_SPENT}) / ({rate(COST, '', _USD)} > 0)"),),
         ),
-        Panel(
-            title="Pace",
-            why="An hour, at the present rate.",
-            unit="currencyUSD",
-            kind=Kind.NUMBER,
+        number(
+            "Pace",
+            "An hour, at the present rate.",
+            "currencyUSD",
+            f"3600 * {rate(COST, '', _USD)}",
             width=6,
-            height=5,
-            queries=(Query(f"3600 * {rate(COST, '', _USD)}"),),
         ),
     ),
 )
@@ -77,18 +72,13 @@ _MONEY = Row(
                 ),
             ),
         ),
-        Panel(
-            title="Cost of one call, 95th percentile",
-            why="By model. A dot is one call: open its trace to see what made it dear.",
+        slowest(
+            "Cost of one call, 95th percentile",
+            "By model. A dot is one call: open its trace to see what made it dear.",
+            "llmspell_inference_operation_cost",
+            "gen_ai_request_model",
+            _USD,
             unit="currencyUSD",
-            queries=(
-                Query(
-                    quantile(
-                        0.95, "llmspell_inference_operation_cost", "gen_ai_request_model", _USD
-                    ),
-                    "{{gen_ai_request_model}}",
-                ),
-            ),
         ),
         Panel(
             title="Cost of 1,000 output tokens",
@@ -105,37 +95,52 @@ _MONEY = Row(
                 ),
             ),
         ),
-        Panel(
-            title="Calls without a price",
-            why="Calls a second whose model is in no price table: their cost is missing above.",
-            unit="reqps",
-            queries=(
-                Query(
-                    rate(
-                        "llmspell_inference_unpriced_total",
-                        "gen_ai_provider_name, gen_ai_request_model",
-                    ),
-                    "{{gen_ai_request_model}} · {{gen_ai_provider_name}}",
-                ),
-            ),
+        rates(
+            "Calls without a price",
+            "Calls a second whose model is in no price table: their cost is missing above.",
+            "llmspell_inference_unpriced_total",
+            "gen_ai_provider_name, gen_ai_request_model",
         ),
-        Panel(
-            title="Saved by our cache",
-            why="The part of cacheable calls that a cache hook answered: they cost nothing.",
-            unit="percentunit",
-            queries=(
-                Query(
-                    ratio(
-                        rate(
-                            "llmspell_cache_requests_total",
-                            "llmspell_cache_name",
-                            'llmspell_cache_result="hit"',
-                        ),
-                        rate("llmspell_cache_requests_total", "llmspell_cache_name"),
-                    ),
-                    "{{llmspell_cache_name}}",
+    ),
+)
+
+_CACHED = Panel(
+    title="Answered by our cache",
+    why="The part of cacheable calls that a cache hook answered: they cost nothing.",
+    unit="percentunit",
+    queries=(
+        Query(
+            ratio(
+                rate(
+                    f"{_CACHE}_requests_total",
+                    "llmspell_cache_name",
+                    'llmspell_cache_result="hit"',
                 ),
+                rate(f"{_CACHE}_requests_total", "llmspell_cache_name"),
             ),
+            "{{llmspell_cache_name}}",
+        ),
+    ),
+)
+
+_SAVED = Row(
+    "What our cache saved",
+    (
+        _CACHED,
+        Panel(
+            title="Money saved by our cache",
+            why="US dollars an hour that the calls it answered would have cost, at this rate.",
+            unit="currencyUSD",
+            stacked=True,
+            queries=(Query(f"3600 * {rate(f'{_CACHE}_saved_cost_total', _KIND)}", legend(_KIND)),),
+        ),
+        rates(
+            "Time saved by our cache",
+            "Seconds that callers did not wait, each second: 2 spares two callers all waiting.",
+            f"{_CACHE}_saved_time_seconds_total",
+            _KIND,
+            unit="s",
+            stacked=True,
         ),
     ),
 )
@@ -197,5 +202,5 @@ COST_BOARD = Board(
     title="Agents: cost and budgets",
     why="What model calls cost, who spends it, and when the budget is gone.",
     choices=(ENVIRONMENT, SERVICE),
-    rows=(_BUDGETS, _MONEY, _TOKENS),
+    rows=(_BUDGETS, _MONEY, _SAVED, _TOKENS),
 )

@@ -10,20 +10,20 @@ from deploy.grafana.queries import (
     rate,
     series,
 )
+from deploy.grafana.shapes import rates, slowest
 
 _HOOK = "{{llmspell_hook_name}}"
 
 _HOOK_ROW = Row(
     "Hooks",
     (
-        Panel(
-            title="What hooks answered",
-            why="Executions a second by result; continue is the quiet case.",
+        rates(
+            "What hooks answered",
+            "Executions a second by result; continue is the quiet case.",
+            f"{HOOKS}_count",
+            "llmspell_hook_result",
             unit="ops",
             stacked=True,
-            queries=(
-                Query(rate(f"{HOOKS}_count", "llmspell_hook_result"), "{{llmspell_hook_result}}"),
-            ),
         ),
         Panel(
             title="Hook time, 99th percentile",
@@ -43,31 +43,21 @@ _HOOK_ROW = Row(
                 ),
             ),
         ),
-        Panel(
-            title="Calls stopped or steered",
-            why="Executions a second that cancelled, replaced, redirected or repeated a call.",
+        rates(
+            "Calls stopped or steered",
+            "Executions a second that cancelled, replaced, redirected or repeated a call.",
+            f"{HOOKS}_count",
+            "llmspell_hook_name, llmspell_hook_result",
+            'llmspell_hook_result=~"cancel|replace|redirect|retry"',
             unit="ops",
-            queries=(
-                Query(
-                    rate(
-                        f"{HOOKS}_count",
-                        "llmspell_hook_name, llmspell_hook_result",
-                        'llmspell_hook_result=~"cancel|replace|redirect|retry"',
-                    ),
-                    "{{llmspell_hook_result}} · {{llmspell_hook_name}}",
-                ),
-            ),
         ),
-        Panel(
-            title="Failures of hooks",
-            why="Hooks that raised or overran, a second. The call went on, unless it fails closed.",
+        rates(
+            "Failures of hooks",
+            "Hooks that raised or overran, a second. The call went on, unless it fails closed.",
+            f"{HOOKS}_count",
+            "llmspell_hook_name, error_type",
+            'error_type!=""',
             unit="ops",
-            queries=(
-                Query(
-                    rate(f"{HOOKS}_count", "llmspell_hook_name, error_type", 'error_type!=""'),
-                    "{{error_type}} · {{llmspell_hook_name}}",
-                ),
-            ),
         ),
         Panel(
             title="Circuit breakers",
@@ -97,92 +87,46 @@ _HOOK_ROW = Row(
 _POLICY_ROW = Row(
     "Policies",
     (
-        Panel(
-            title="Guardrail verdicts",
-            why="A second, by guardrail and verdict.",
+        rates(
+            "Guardrail verdicts",
+            "A second, by guardrail and verdict.",
+            "llmspell_guardrail_duration_seconds_count",
+            "llmspell_guardrail_name, llmspell_guardrail_verdict_type",
             unit="ops",
             stacked=True,
-            queries=(
-                Query(
-                    rate(
-                        "llmspell_guardrail_duration_seconds_count",
-                        "llmspell_guardrail_name, llmspell_guardrail_verdict_type",
-                    ),
-                    "{{llmspell_guardrail_verdict_type}} · {{llmspell_guardrail_name}}",
-                ),
-            ),
         ),
-        Panel(
-            title="Rate limits",
-            why="Requests a second by policy and what became of them.",
-            unit="reqps",
+        rates(
+            "Rate limits",
+            "Requests a second by policy and what became of them.",
+            "llmspell_rate_limiting_requests_total",
+            "llmspell_rate_limiting_policy, llmspell_rate_limiting_result",
             stacked=True,
-            queries=(
-                Query(
-                    rate(
-                        "llmspell_rate_limiting_requests_total",
-                        "llmspell_rate_limiting_policy, llmspell_rate_limiting_result",
-                    ),
-                    "{{llmspell_rate_limiting_result}} · {{llmspell_rate_limiting_policy}}",
-                ),
-            ),
         ),
-        Panel(
-            title="Waiting for a rate limit, 95th percentile",
-            why="Time in the queue of a policy before the call went on or was refused.",
-            unit="s",
-            queries=(
-                Query(
-                    quantile(
-                        0.95,
-                        "llmspell_rate_limiting_request_time_in_queue_seconds",
-                        "llmspell_rate_limiting_policy",
-                    ),
-                    "{{llmspell_rate_limiting_policy}}",
-                ),
-            ),
+        slowest(
+            "Waiting for a rate limit, 95th percentile",
+            "Time in the queue of a policy before the call went on or was refused.",
+            "llmspell_rate_limiting_request_time_in_queue_seconds",
+            "llmspell_rate_limiting_policy",
         ),
-        Panel(
-            title="Retries",
-            why="Attempts after the first, a second, by what they were for.",
+        rates(
+            "Retries",
+            "Attempts after the first, a second, by what they were for.",
+            "llmspell_retry_attempts_total",
+            "gen_ai_operation_name, llmspell_retry_reason",
             unit="ops",
-            queries=(
-                Query(
-                    rate(
-                        "llmspell_retry_attempts_total",
-                        "gen_ai_operation_name, llmspell_retry_reason",
-                    ),
-                    "{{llmspell_retry_reason}} · {{gen_ai_operation_name}}",
-                ),
-            ),
         ),
-        Panel(
-            title="Cache",
-            why="Requests to cache hooks, a second, by result.",
-            unit="reqps",
+        rates(
+            "Cache",
+            "Requests to cache hooks, a second, by result.",
+            "llmspell_cache_requests_total",
+            "llmspell_cache_name, llmspell_cache_result",
             stacked=True,
-            queries=(
-                Query(
-                    rate(
-                        "llmspell_cache_requests_total",
-                        "llmspell_cache_name, llmspell_cache_result",
-                    ),
-                    "{{llmspell_cache_result}} · {{llmspell_cache_name}}",
-                ),
-            ),
         ),
-        Panel(
-            title="Guardrail time, 95th percentile",
-            why="A guardrail that asks a model is the slowest hook of all.",
-            unit="s",
-            queries=(
-                Query(
-                    quantile(
-                        0.95, "llmspell_guardrail_duration_seconds", "llmspell_guardrail_name"
-                    ),
-                    "{{llmspell_guardrail_name}}",
-                ),
-            ),
+        slowest(
+            "Guardrail time, 95th percentile",
+            "A guardrail that asks a model is the slowest hook of all.",
+            "llmspell_guardrail_duration_seconds",
+            "llmspell_guardrail_name",
         ),
     ),
 )

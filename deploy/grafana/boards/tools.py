@@ -1,7 +1,8 @@
 """Tools, workflows, stages, and every span by name."""
 
-from deploy.grafana.model import Board, Kind, Panel, Query, Row
-from deploy.grafana.queries import ENVIRONMENT, SERVICE, TOOLS, errors, quantile, rate
+from deploy.grafana.model import Board, Panel, Query, Row
+from deploy.grafana.queries import ENVIRONMENT, SERVICE, TOOLS, rate
+from deploy.grafana.shapes import bands, failures, rates, slowest
 
 _TOOL = "gen_ai_tool_name"
 _STAGES = "llmspell_stage_duration_seconds"
@@ -10,44 +11,33 @@ _SPANS = "traces_span_metrics"
 _TOOL_ROW = Row(
     "Tools",
     (
-        Panel(
-            title="Tool calls",
-            why="Calls that ended, a second, by tool.",
-            unit="reqps",
-            queries=(Query(rate(f"{TOOLS}_count", _TOOL), "{{gen_ai_tool_name}}"),),
+        rates("Tool calls", "Calls that ended, a second, by tool.", f"{TOOLS}_count", _TOOL),
+        failures(
+            "Failed tool calls",
+            "The part of each tool's calls that failed; zero where none did.",
+            TOOLS,
+            _TOOL,
         ),
-        Panel(
-            title="Failed tool calls",
-            why="The part of each tool's calls that failed; zero where none did.",
-            unit="percentunit",
-            queries=(Query(errors(TOOLS, _TOOL), "{{gen_ai_tool_name}}"),),
+        slowest(
+            "Tool time, 95th percentile",
+            "By tool. A dot is one call: click it to open its trace.",
+            TOOLS,
+            _TOOL,
         ),
-        Panel(
-            title="Tool time, 95th percentile",
-            why="By tool. A dot is one call: click it to open its trace.",
-            unit="s",
-            queries=(Query(quantile(0.95, TOOLS, _TOOL), "{{gen_ai_tool_name}}"),),
-        ),
-        Panel(
-            title="Tool calls by duration",
-            why="Where all tool calls lie; a second band is often a timeout.",
-            unit="s",
-            kind=Kind.HEAT,
+        bands(
+            "Tool calls by duration",
+            "Where all tool calls lie; a second band is often a timeout.",
+            TOOLS,
             width=12,
-            queries=(Query(rate(f"{TOOLS}_bucket", "le"), "{{le}}"),),
         ),
-        Panel(
-            title="Errors by tool and type",
-            why="A second; a refusal by a hook is an error of its own type.",
-            unit="reqps",
+        rates(
+            "Errors by tool and type",
+            "A second; a refusal by a hook is an error of its own type.",
+            f"{TOOLS}_count",
+            f"{_TOOL}, error_type",
+            'error_type!=""',
             stacked=True,
             width=6,
-            queries=(
-                Query(
-                    rate(f"{TOOLS}_count", f"{_TOOL}, error_type", 'error_type!=""'),
-                    "{{error_type}} · {{gen_ai_tool_name}}",
-                ),
-            ),
         ),
         Panel(
             title="Tool calls by agent",
@@ -67,29 +57,19 @@ _TOOL_ROW = Row(
 _STAGE_ROW = Row(
     "Workflow stages",
     (
-        Panel(
-            title="Stages",
-            why="Stages that ended, a second.",
-            unit="reqps",
+        rates(
+            "Stages",
+            "Stages that ended, a second.",
+            f"{_STAGES}_count",
+            "llmspell_component_name",
             width=12,
-            queries=(
-                Query(
-                    rate(f"{_STAGES}_count", "llmspell_component_name"),
-                    "{{llmspell_component_name}}",
-                ),
-            ),
         ),
-        Panel(
-            title="Stage time, 95th percentile",
-            why="The slowest stage is where a workflow's time goes.",
-            unit="s",
+        slowest(
+            "Stage time, 95th percentile",
+            "The slowest stage is where a workflow's time goes.",
+            _STAGES,
+            "llmspell_component_name",
             width=12,
-            queries=(
-                Query(
-                    quantile(0.95, _STAGES, "llmspell_component_name"),
-                    "{{llmspell_component_name}}",
-                ),
-            ),
         ),
     ),
 )
@@ -97,30 +77,24 @@ _STAGE_ROW = Row(
 _SPAN_ROW = Row(
     "Every span by name, counted by the collector",
     (
-        Panel(
-            title="Spans",
-            why="A second, of agents that send no metrics as well.",
-            unit="reqps",
-            queries=(Query(rate(f"{_SPANS}_calls_total", "span_name"), "{{span_name}}"),),
+        rates(
+            "Spans",
+            "A second, of agents that send no metrics as well.",
+            f"{_SPANS}_calls_total",
+            "span_name",
         ),
-        Panel(
-            title="Failed spans",
-            why="Spans with status error, a second.",
-            unit="reqps",
-            queries=(
-                Query(
-                    rate(f"{_SPANS}_calls_total", "span_name", 'status_code="STATUS_CODE_ERROR"'),
-                    "{{span_name}}",
-                ),
-            ),
+        rates(
+            "Failed spans",
+            "Spans with status error, a second.",
+            f"{_SPANS}_calls_total",
+            "span_name",
+            'status_code="STATUS_CODE_ERROR"',
         ),
-        Panel(
-            title="Span time, 95th percentile",
-            why="As the spans say; differs from the agents' own metrics only by the buckets.",
-            unit="s",
-            queries=(
-                Query(quantile(0.95, f"{_SPANS}_duration_seconds", "span_name"), "{{span_name}}"),
-            ),
+        slowest(
+            "Span time, 95th percentile",
+            "As the spans say; differs from the agents' own metrics only by the buckets.",
+            f"{_SPANS}_duration_seconds",
+            "span_name",
         ),
     ),
 )
