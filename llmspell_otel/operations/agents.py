@@ -9,13 +9,15 @@ execution goes to Running and back to Ready, whatever came of it, and the end of
 import threading
 import weakref
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from llmspell_otel.errors import AgentStateError, OperationCancelled
 from llmspell_otel.guard import guard
-from llmspell_otel.hooks.driving import Flow, drive, drive_async
+from llmspell_otel.hooks.driving import Flow, drive
+from llmspell_otel.operations.call import Kind
 from llmspell_otel.operations.machine import Lifecycle
+from llmspell_otel.operations.points import MOMENTS
 from llmspell_otel.operations.ports import ports
 from llmspell_otel.operations.states import ALLOWED, CHANGED, AgentState, watch
 
@@ -23,16 +25,17 @@ _S = AgentState
 
 
 class _Watchers:
-    """Whether anybody wants to know of lives: one test for a call that nobody looks at."""
+    """Whether anybody wants to know of lives; then executions are led through them."""
 
     def __init__(self) -> None:
-        self.there = False
+        self.there = self.following = False
         watch.follow(self.look)
         ports.listen(self.look)
 
     def look(self) -> None:
         """Look anew."""
         self.there = watch.on or ports.bus.wants(CHANGED)
+        MOMENTS[Kind.AGENT].switch.hold(held=self.there or self.following)
 
 
 watchers: Final = _Watchers()
@@ -135,48 +138,28 @@ class Life:
             raise
         drive(self._steps(_S.READY, "constructed"))
 
-    @contextmanager
-    def execution(self) -> Generator[None]:
-        """Around one execution, blocking."""
-        drive(self.began())
-        try:
-            yield
-        except BaseException as error:
-            drive(self.over(f"failed: {type(error).__name__}"))
-            raise
-        drive(self.over("done"))
-
-    def execution_async(self) -> "_Awaited":
-        """Around one execution, awaiting."""
-        return _Awaited(self)
-
-
-class _Awaited:
-    """`Life.execution` for ``async with``."""
-
-    __slots__ = ("_life",)
-
-    def __init__(self, life: Life) -> None:
-        self._life = life
-
-    async def __aenter__(self) -> None:
-        await drive_async(self._life.began())
-
-    async def __aexit__(self, error_type: type[BaseException] | None, *_: object) -> None:
-        reason = "done" if error_type is None else f"failed: {error_type.__name__}"
-        if error_type is GeneratorExit:  # closed by the collector: nothing can be awaited
-            drive(self._life.over(reason))
-        else:
-            await drive_async(self._life.over(reason))
-
 
 _lives: Final["weakref.WeakSet[Life]"] = weakref.WeakSet()
-_of: Final["weakref.WeakKeyDictionary[Callable[..., Any], Life]"] = weakref.WeakKeyDictionary()
+_known: Final[dict[int, Life]] = {}
+"""By the identity of the agent: not all agents can be hashed."""
+_decorated: Final["weakref.WeakKeyDictionary[Callable[..., Any], Life]"] = (
+    weakref.WeakKeyDictionary()
+)
 
 
-def follow(function: Callable[..., Any], life: Life) -> None:
-    """Let *life* be found by the decorated *function*."""
-    _of[function] = life
+def life_at(agent: Any, name: str) -> Life:
+    """The life of *agent*: a function, or an adapter's object."""
+    life = _known.get(id(agent))
+    if life is None:
+        life = _known[id(agent)] = Life(name)
+        with suppress(TypeError):  # one that cannot be watched is known for ever
+            weakref.finalize(agent, _known.pop, id(agent), None)
+    return life
+
+
+def decorated(observed: Callable[..., Any], function: Callable[..., Any], name: str) -> None:
+    """Let the life of an agent's *function* be found by what the decorator made of it."""
+    _decorated[observed] = life_at(function, name)
 
 
 def life_of(function: Callable[..., Any]) -> Life:
@@ -185,10 +168,11 @@ def life_of(function: Callable[..., Any]) -> Life:
     Raises:
         LookupError: *function* was not decorated with `@agent`.
     """
-    life = _of.get(function)
+    life = _decorated.get(function)
     if life is None:
         raise LookupError(f"{function!r} is no agent: decorate it with @agent")
-    life.followed = True
+    life.followed = watchers.following = True
+    watchers.look()
     return life
 
 

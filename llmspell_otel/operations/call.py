@@ -161,6 +161,11 @@ class Codec:
         del call
         return None
 
+    def agent(self, call: Call) -> object:
+        """The agent whose execution this *call* is, as the object that it is; None if unknown."""
+        del call
+        return None
+
     def transition(self, call: Call) -> tuple[str, str] | None:
         """From whom to whom a stage goes, where that is not from the stage before to this one."""
         del call

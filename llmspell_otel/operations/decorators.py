@@ -7,10 +7,9 @@ from typing import Any, Literal, TypeVar
 
 from opentelemetry.util.types import AttributeValue
 
-from llmspell_otel.operations.agents import Life
+from llmspell_otel.operations.agents import decorated
 from llmspell_otel.operations.call import Call, Codec, Kind, Shape
 from llmspell_otel.operations.drivers import invoke
-from llmspell_otel.operations.living import living
 from llmspell_otel.operations.operation import Aspect
 from llmspell_otel.operations.points import MOMENTS
 from llmspell_otel.operations.signatures import with_signature_of
@@ -111,6 +110,10 @@ class FunctionCodec(Codec):
         del call
         return {semconv.TOOL_CALL_RESULT: result} if self._kind is Kind.TOOL else {}
 
+    def agent(self, call: Call) -> object:
+        """The function itself, if it is an agent."""
+        return call.target if self._kind is Kind.AGENT else None
+
     def refuse(self, call: Call, reason: str) -> Any:
         """The refusal as text, where the decorator was told to reply.
 
@@ -169,7 +172,7 @@ def observed(kind: Kind, function: _Function, name: str | None, on_cancel: OnCan
     aspect = Aspect(kind, codec, shape_of(function))
     made = _WRAPPERS[aspect.shape](aspect, function)
     if kind is Kind.AGENT:
-        made = living(made, Life(name), aspect.shape)
+        decorated(made, function, name)
     if not codec.needs_object:
         register_target(kind, name, made)
     return made  # type: ignore[return-value] # it has the signature of the function

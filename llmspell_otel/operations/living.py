@@ -1,88 +1,47 @@
-"""Leading the calls of a decorated agent through its life, whatever their shape."""
+"""The way of an agent's call: an execution in its life, while somebody watches that."""
 
-import functools
-from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
-from llmspell_otel.operations.agents import Life, follow
-from llmspell_otel.operations.call import Shape
-
-_Observed = Callable[..., Any]
-
-
-def living(observed: _Observed, life: Life, shape: Shape) -> _Observed:
-    """*observed*, whose calls are executions of *life* while somebody watches it."""
-    made = _WRAPPERS[shape](observed, life)
-    follow(made, life)
-    return made
+from llmspell_otel.errors import OperationCancelled
+from llmspell_otel.guard import guard
+from llmspell_otel.hooks.driving import Flow, drive
+from llmspell_otel.hooks.results import Cancel
+from llmspell_otel.operations.advice import Advice
+from llmspell_otel.operations.agents import Life, life_at
+from llmspell_otel.operations.scope import Scope
 
 
-def _plain(observed: _Observed, life: Life) -> _Observed:
-    @functools.wraps(observed)
-    def lived(*args: Any, **kwargs: Any) -> Any:
-        if not life.watched():
-            return observed(*args, **kwargs)
-        with life.execution():
-            return observed(*args, **kwargs)
+class Living(Advice):
+    """Leads the agent to Running before the call, and back to Ready whatever comes of it."""
 
-    return lived
+    __slots__ = ()
 
-
-def _coroutine(observed: _Observed, life: Life) -> _Observed:
-    @functools.wraps(observed)
-    async def lived(*args: Any, **kwargs: Any) -> Any:
-        if not life.watched():
-            return await observed(*args, **kwargs)
-        async with life.execution_async():
-            return await observed(*args, **kwargs)
-
-    return lived
-
-
-def _generator(observed: _Observed, life: Life) -> _Observed:
-    @functools.wraps(observed)
-    def lived(*args: Any, **kwargs: Any) -> Any:
-        if not life.watched():
-            return (yield from observed(*args, **kwargs))
-        with life.execution():
-            return (yield from observed(*args, **kwargs))
-
-    return lived
-
-
-def _async_generator(observed: _Observed, life: Life) -> _Observed:
-    @functools.wraps(observed)
-    def lived(*args: Any, **kwargs: Any) -> Any:
-        made = observed(*args, **kwargs)
-        return _passed_on(made, life) if life.watched() else made
-
-    return lived
-
-
-async def _passed_on(inner: AsyncGenerator[Any, Any], life: Life) -> AsyncGenerator[Any, Any]:
-    """*inner*, item by item; what is sent or thrown in reaches it."""
-    async with life.execution_async():
+    def steps(self) -> Flow[Any]:
+        """As `Advice.steps`; a hook that lets no agent be initialised cancels the call."""
+        life = self._life()
+        if life is None or not life.watched():
+            return (yield from super().steps())
         try:
-            step = inner.__anext__()
-            while True:
-                item = await step
-                try:
-                    sent = yield item
-                except GeneratorExit:
-                    raise
-                except BaseException as error:
-                    step = inner.athrow(error)
-                else:
-                    step = inner.asend(sent)
-        except StopAsyncIteration:
-            return
-        finally:
-            await inner.aclose()
+            yield from self._led(life.began())
+        except OperationCancelled as refused:
+            yield from self._cancel(Cancel(refused.reason))
+            return self.operation.output
+        try:
+            output = yield from super().steps()
+        except GeneratorExit:  # abandoned: nothing can be awaited any more
+            drive(life.over("abandoned"))
+            raise
+        except BaseException as error:
+            yield from self._led(life.over(f"failed: {type(error).__name__}"))
+            raise
+        yield from self._led(life.over("done"))
+        return output
 
+    def _led(self, flow: Flow[None]) -> Flow[None]:
+        with Scope(self.operation):
+            yield from flow
 
-_WRAPPERS = {
-    Shape.SYNC: _plain,
-    Shape.ASYNC: _coroutine,
-    Shape.GENERATOR: _generator,
-    Shape.ASYNC_GENERATOR: _async_generator,
-}
+    def _life(self) -> Life | None:
+        operation = self.operation
+        agent = guard.contained("naming an agent", operation.aspect.codec.agent, operation.call)
+        return None if agent is None else life_at(agent, operation.name)

@@ -17,6 +17,7 @@ from llmspell_otel.hooks.switch import Switch
 from llmspell_otel.operations.advice import Advice
 from llmspell_otel.operations.asking import component_of
 from llmspell_otel.operations.call import Kind
+from llmspell_otel.operations.living import Living
 from llmspell_otel.operations.operation import Operation
 from llmspell_otel.operations.points import MOMENTS
 from llmspell_otel.operations.scope import Scope
@@ -178,6 +179,7 @@ class Phases(Advice):
 _INPUT_COUNTS: Final = frozenset({"ParameterValidation", "SecurityCheck", "ResourceAllocation"})
 
 _ADVICE: Final[dict[Kind, Callable[[Operation, Any], Advice]]] = {
+    Kind.AGENT: Living,
     Kind.TOOL: Phases,
     Kind.STAGE: Transitions,
 }

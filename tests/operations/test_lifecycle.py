@@ -459,3 +459,28 @@ def test_a_subscription_follows_decorated_agents() -> None:
     assert told == ["Initializing", "Ready", "Running", "Ready"]
     answer("a")
     assert len(told) == 4
+
+
+def test_changes_of_state_are_part_of_the_run() -> None:
+    """All of an execution's, the first initialisation too, carry its correlation id."""
+    told: list[str] = []
+    runs: list[str] = []
+    with (
+        Event.subscribe("agent.state_changed", lambda event: told.append(event.correlation_id)),
+        Event.subscribe("agent:execution_*", lambda event: runs.append(event.correlation_id)),
+    ):
+        answer("a")
+    assert len(told) == 4
+    assert set(told) == set(runs)
+    assert len(set(runs)) == 1
+
+
+def test_an_agent_that_replies_tells_why_it_is_not_initialised(hook: Any) -> None:
+    """A refusal to initialise it is refused as any other: in the agent's own way."""
+
+    @agent("polite", on_cancel="reply")
+    def polite() -> str:
+        return "hello"
+
+    hook("BeforeAgentInit", lambda _: Cancel("closed"))
+    assert polite() == "Refused: closed"

@@ -1,7 +1,6 @@
 """Agents that a run is handed over to: operations of their own, over all of their turns."""
 
 from collections.abc import Callable
-from contextlib import AsyncExitStack
 from contextvars import ContextVar
 from typing import Any
 
@@ -9,7 +8,6 @@ from opentelemetry.util.types import AttributeValue
 
 from llmspell_instrumentation.arguments import named
 from llmspell_instrumentation.joinpoint import Through, through_engine
-from llmspell_instrumentation.openai_agents.agents import living
 from llmspell_instrumentation.reading import get, present, text
 from llmspell_otel.operations import Aspect
 from llmspell_otel.operations.call import Call, Codec, Held, Kind, Shape
@@ -24,6 +22,10 @@ class HandedOverCodec(Codec):
     def name(self, call: Call) -> str:
         """The agent's name."""
         return str(call.kwargs["agent"].name)
+
+    def agent(self, call: Call) -> object:
+        """The agent."""
+        return call.kwargs["agent"]
 
     def input(self, call: Call) -> dict[str, Any]:
         """What the run has come to so far."""
@@ -56,7 +58,6 @@ class _Part:
         self.first = agent
         self.agent = agent
         self.held: Any = None
-        self._life = AsyncExitStack()
 
     async def come_to(self, agent: Any, given: Any) -> None:
         """Note that it is *agent*'s turn; a new agent's part begins, the last one's ends."""
@@ -69,18 +70,13 @@ class _Part:
         handed = await through_engine(
             _ASPECT, Call(_nothing, None, (), {"agent": agent, "input": given})
         )
-        if hasattr(handed, "end_async"):
-            self.held = handed
-            with handed.pull():
-                await self._life.enter_async_context(living(agent))
+        self.held = handed if hasattr(handed, "end_async") else None
 
     async def over(self, error: BaseException | None = None) -> None:
         """End the part that is under way."""
         held, self.held = self.held, None
         if held is None:
             return
-        with held.pull():
-            await self._life.aclose()
         if error is None:
             await held.end_async()
         else:
@@ -115,14 +111,13 @@ def _ending_with(part: _Part, call: Call) -> Call:
     """The *call*, after which the last agent's part is over; before the run's own end."""
 
     async def target(*args: Any, **kwargs: Any) -> Any:
-        async with living(part.first):
-            try:
-                result = await call.target(*args, **kwargs)
-            except BaseException as error:
-                await part.over(error)
-                raise
-            await part.over()
-            return result
+        try:
+            result = await call.target(*args, **kwargs)
+        except BaseException as error:
+            await part.over(error)
+            raise
+        await part.over()
+        return result
 
     return Call(target, call.instance, call.args, call.kwargs)
 
