@@ -4,84 +4,65 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from decimal import Decimal
-from typing import Any, Final, Literal
-from weakref import WeakKeyDictionary
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from opentelemetry import metrics
-from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from llmspell_otel.builtin.description import Builtin, BuiltinSettings, Parts, Row
+from llmspell_otel.builtin.budgets import (
+    Claim,
+    OwnPurses,
+    Purses,
+    Refused,
+    UnreachableError,
+)
+from llmspell_otel.builtin.cost_settings import CostSettings
+from llmspell_otel.builtin.description import Builtin, Parts, Row
 from llmspell_otel.builtin.identity import identity_of
 from llmspell_otel.builtin.rendering import inert
 from llmspell_otel.builtin.spending import ALL, Ledger, Sum
+from llmspell_otel.builtin.state import offloaded
 from llmspell_otel.events import default_bus, make
 from llmspell_otel.guard import guard
 from llmspell_otel.hooks.context import HookContext
 from llmspell_otel.hooks.options import HookOptions
+from llmspell_otel.hooks.profiles import BreakerProfile
 from llmspell_otel.hooks.results import Cancel
 from llmspell_otel.operations.ports import ports
 from llmspell_otel.telemetry import names, semconv
-from llmspell_otel.telemetry.price_table import parse_table
 from llmspell_otel.telemetry.prices import Prices
 from llmspell_otel.telemetry.rates import EXACT, Price
 
+if TYPE_CHECKING:
+    from llmspell_otel.builtin.shared import Redis
+
+_Found = TypeVar("_Found")
 _logger: Final = logging.getLogger("llmspell_otel.cost")
 SPENT: Final = "llmspell.cost.spent"
-_DAY: Final = 86_400.0
-
-
-class Budget(BaseModel):
-    """How much may be spent."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    limit: Decimal = Field(gt=0, allow_inf_nan=False)
-    """Money in `currency`, within one window."""
-    by: Literal["total", "run", "agent", "tool", "model", "user", "tenant", "session"] = "total"
-    """Whose: the process's, or that of each run, agent, ….."""
-    warn: tuple[Decimal, ...] = (Decimal("0.5"), Decimal("0.8"))
-    """Shares of the limit that are told of, once in a window."""
-    currency: str = "USD"
-    block: bool = True
-    """Whether calls that would pass the limit are stopped; otherwise it is only told of."""
-
-
-class CostSettings(BuiltinSettings):
-    """Prices, windows and budgets."""
-
-    budgets: tuple[Budget, ...] = ()
-    """How much may be spent; the first that is passed stops the call."""
-    window: float = Field(_DAY, ge=0)
-    """Seconds in which a budget holds; windows begin at multiples of it (UTC). 0: for ever."""
-    prices: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """Your own prices per million tokens, by `model` or `provider/model`; they win."""
-    output_tokens: int = Field(1024, ge=0)
-    """Output tokens that the estimate takes for a call that names no limit."""
-    on_unpriced: Literal["count", "block"] = "count"
-    """What a budget does with a model whose price is unknown."""
-    trust_baggage: bool = False
-    """Whether user, tenant and session are also read from OpenTelemetry baggage."""
-
-    @field_validator("prices")
-    @classmethod
-    def _priced(cls, prices: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        parse_table(prices)
-        return prices
 
 
 class Tracker:
     """The sums of one process, and what guards its budgets."""
 
-    def __init__(self, settings: CostSettings, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        settings: CostSettings,
+        clock: Callable[[], float] = time.time,
+        redis: "Redis | None" = None,
+    ) -> None:
         self.settings = settings
         self.clock = clock
         self.ledger = Ledger(settings.window)
+        self.shared = redis is not None
+        self.purses = (
+            OwnPurses(self.ledger) if redis is None else _shared(settings, redis, self.ledger)
+        )
         self._own = Prices(settings.prices) if settings.prices else None
         self._lock = threading.Lock()
         self._told: set[tuple[int, str, str]] = set()
         self._window = -1
-        self._held: WeakKeyDictionary[Any, list[tuple[int, str, Decimal]]] = WeakKeyDictionary()
         meter = metrics.get_meter(names.SCOPE)
         self._counter = meter.create_counter(
             SPENT, "{currency}", "Money spent, by agent and model."
@@ -89,7 +70,7 @@ class Tracker:
 
     # -- before a call
 
-    def before(self, context: HookContext) -> Cancel | None:
+    def before(self, context: HookContext) -> Any:
         """Whether the budgets have room for the call that *context* is about."""
         settings = self.settings
         if not settings.budgets or not settings.selects(context.component):
@@ -97,48 +78,42 @@ class Tracker:
         who, estimate = self._names(context), self._estimate(context)
         if estimate is None and settings.on_unpriced == "block":
             return Cancel(f"cost: the price of {inert(context.component.name[:200])!r} is unknown")
-        with self._lock:
-            return self._reserved(context, who, estimate)
+        claims, operation, now = self._claims(who, estimate), context.operation, self.clock()
+        if not claims or operation is None:
+            return None
 
-    def _reserved(
-        self, context: HookContext, who: Mapping[str, str], estimate: Price | None
+        def reserve() -> Refused | UnreachableError | None:
+            try:
+                return self.purses.reserve(operation, claims, now)
+            except UnreachableError as error:
+                return error
+
+        return self._asked(reserve, partial(self._answer, context))
+
+    def _asked(self, blocking: Callable[[], _Found], then: Callable[[_Found], Any]) -> Any:
+        """What *then* makes of *blocking*, which is done in a thread where it must not block."""
+        return offloaded(blocking, then) if self.shared else then(blocking())
+
+    def _answer(
+        self, context: HookContext, refused: Refused | UnreachableError | None
     ) -> Cancel | None:
-        """Hold the money of the estimate, so that calls at once cannot each spend the rest."""
-        self._release(context)
-        now, held = self.clock(), list[tuple[int, str, Decimal]]()
+        if refused is None:
+            return None
+        if isinstance(refused, UnreachableError):
+            return Cancel("cost: the shared budgets cannot be reached")
+        self._alert(refused.claim, "cost.budget.exceeded", Decimal(1), refused.spent, context)
+        return Cancel(_refusal(refused))
+
+    def _claims(self, who: Mapping[str, str], price: Price | None) -> list[Claim]:
+        """What a call of *price* takes of each budget that it falls under."""
+        claims: list[Claim] = []
         for number, budget in enumerate(self.settings.budgets):
             name = "" if budget.by == ALL else who.get(budget.by, "")
-            if budget.by != ALL and not name:
-                continue
-            spent = self.ledger.spent(budget.by, name, budget.currency, now)
-            costs = estimate is not None and estimate.currency == budget.currency
-            cost = estimate.total if costs and estimate is not None else Decimal(0)
-            waiting = self._waiting(number, name)
-            full = spent >= budget.limit or spent + waiting + cost > budget.limit
-            if full and budget.block:
-                self._alert((number, name), "cost.budget.exceeded", Decimal(1), spent, context)
-                return Cancel(_refusal(budget, name, spent, cost))
-            held.append((number, name, cost))
-        if context.operation is not None:
-            self._held[context.operation] = held
-        return None
-
-    def _release(self, context: HookContext) -> None:
-        if context.operation is not None:
-            self._held.pop(context.operation, None)
-
-    def _waiting(self, number: int, name: str) -> Decimal:
-        """What the calls under way are expected to take of a budget."""
-        # Summed anew: a call that is gone without a word takes nothing any more.
-        return sum(
-            (
-                cost
-                for held in list(self._held.values())
-                for each, whose, cost in held
-                if (each, whose) == (number, name)
-            ),
-            Decimal(0),
-        )
+            if budget.by == ALL or name:
+                costs = price is not None and price.currency == budget.currency
+                cost = price.total if costs and price is not None else Decimal(0)
+                claims.append(Claim(number, budget, name, cost))
+        return claims
 
     def _estimate(self, context: HookContext) -> Price | None:
         """What the call will cost at most, as far as its request says."""
@@ -159,27 +134,41 @@ class Tracker:
 
     # -- after a call
 
-    def after(self, context: HookContext) -> None:
+    def after(self, context: HookContext) -> Any:
         """Put down what the call cost."""
         operation: Any = context.operation
-        with self._lock:
-            self._release(context)
         attributes = dict(getattr(operation, "attributes", None) or {})
         if not self.settings.selects(context.component) or not context.attempt:
-            return
+            return None
         used = any(key in attributes for key in _USAGE)
-        if context.error is not None and not used:
-            return  # a call that failed before the model answered is not charged
         attributes.setdefault(semconv.REQUEST_MODEL, context.component.name)
-        price = self._price(attributes)
-        currency = price.currency if price is not None else "USD"
-        who, cost = self._names(context), price.total if price is not None else None
-        self.ledger.add(who, cost, currency, self.clock())
+        # A call that failed before the model answered is not charged.
+        charged = context.error is None or used
+        price, who, now = (
+            self._price(attributes) if charged else None,
+            self._names(context),
+            self.clock(),
+        )
+        if charged:
+            self._put_down(context, who, price, now)
+        return self._settle(context, self._claims(who, price), now)
+
+    def _put_down(
+        self, context: HookContext, who: Mapping[str, str], price: Price | None, now: float
+    ) -> None:
+        cost, currency = (price.total, price.currency) if price is not None else (None, "USD")
+        self.ledger.add(who, cost, currency, now)
         self._publish(context, who, price)
         if cost is not None:
             self._measure(who, cost, currency)
-            with self._lock:
-                self._thresholds(context, who, currency)
+
+    def _settle(self, context: HookContext, claims: list[Claim], now: float) -> Any:
+        if not claims or context.operation is None:
+            return None
+        return self._asked(
+            partial(self.purses.settle, context.operation, claims, now),
+            partial(self._thresholds, context, claims),
+        )
 
     def _measure(self, who: Mapping[str, str], cost: Decimal, currency: str) -> None:
         labels = {names.COST_CURRENCY: currency, semconv.REQUEST_MODEL: who["model"][:200]}
@@ -187,36 +176,23 @@ class Tracker:
             labels[semconv.AGENT_NAME] = agent[:200]
         guard.contained("measuring cost", self._counter.add, float(cost), labels)
 
-    def _thresholds(self, context: HookContext, who: Mapping[str, str], currency: str) -> None:
-        now = self.clock()
-        for number, budget in enumerate(self.settings.budgets):
-            name = "" if budget.by == ALL else who.get(budget.by, "")
-            if budget.currency != currency or (budget.by != ALL and not name):
+    def _thresholds(self, context: HookContext, claims: list[Claim], sums: list[Decimal]) -> None:
+        for claim, spent in zip(claims, sums, strict=True):
+            if not claim.cost:
                 continue
-            spent = self.ledger.spent(budget.by, name, currency, now)
-            for share in budget.warn:
-                if spent >= budget.limit * share:
-                    self._alert((number, name), "cost.threshold.warning", share, spent, context)
-            if spent >= budget.limit:
-                self._alert((number, name), "cost.threshold.exceeded", Decimal(1), spent, context)
+            for share in claim.budget.warn:
+                if spent >= claim.budget.limit * share:
+                    self._alert(claim, "cost.threshold.warning", share, spent, context)
+            if spent >= claim.budget.limit:
+                self._alert(claim, "cost.threshold.exceeded", Decimal(1), spent, context)
 
     def _alert(
-        self,
-        whose: tuple[int, str],
-        event: str,
-        share: Decimal,
-        spent: Decimal,
-        context: HookContext,
+        self, claim: Claim, event: str, share: Decimal, spent: Decimal, context: HookContext
     ) -> None:
-        number, name = whose
-        window = self.ledger.number(self.clock())
-        if window != self._window:
-            self._window, self._told = window, set()
-        key = (number, f"{event} {share}", name)
-        if key in self._told or len(self._told) >= _ALERTS:
+        """Tell of it, once in a window."""
+        if not self._is_first(claim, f"{event} {share}"):
             return
-        self._told.add(key)
-        budget = self.settings.budgets[number]
+        budget, name = claim.budget, claim.name
         said = {
             "by": budget.by,
             "name": name,
@@ -230,6 +206,17 @@ class Tracker:
             *(event, spent, budget.limit, budget.currency, budget.by, inert(name[:200])),
         )
         _tell(event, said, context)
+
+    def _is_first(self, claim: Claim, what: str) -> bool:
+        with self._lock:
+            window = self.ledger.number(self.clock())
+            if window != self._window:
+                self._window, self._told = window, set()
+            key = (claim.number, what, claim.name)
+            if key in self._told or len(self._told) >= _ALERTS:
+                return False
+            self._told.add(key)
+        return True
 
     def _publish(self, context: HookContext, who: Mapping[str, str], price: Price | None) -> None:
         said: dict[str, Any] = {**who, "priced": price is not None}
@@ -291,7 +278,8 @@ def _limit_of(given: Any) -> int | None:
     return None
 
 
-def _refusal(budget: Budget, name: str, spent: Decimal, cost: Decimal) -> str:
+def _refusal(refused: Refused) -> str:
+    (_, budget, name, cost), spent = refused
     whose = f"{budget.by} {inert(name[:100])}".strip()
     left = max(Decimal(0), EXACT.subtract(budget.limit, spent))
     return (
@@ -334,24 +322,56 @@ def _rows(tracker: Tracker, settings: CostSettings) -> Iterator[Row]:
         ("tool:before_execution", _present),
     )
     for point, function in asked:
+        guards = point == "model:before_call"
         options = HookOptions(
             name="cost_tracking",
             # Before a call: after all others, which may answer it for nothing or change it.
-            priority="lowest" if point == "model:before_call" else "low",
+            priority="lowest" if guards else "low",
             tags=("builtin", "cost"),
-            breaker=settings.breaker_profile,
+            on_failure="cancel" if guards and settings.on_redis_failure == "cancel" else "skip",
+            timeout=max(1.0, 4 * settings.redis_timeout),
+            breaker=_patient(settings),
         )
         yield point, function, options
 
 
+def _patient(settings: CostSettings) -> BreakerProfile:
+    """A Redis that is slow within its time is no reason to stop counting."""
+    profile = settings.breaker_profile
+    if not settings.redis:
+        return profile
+    slow = max(profile.slow_call_duration, 2 * settings.redis_timeout)
+    return replace(profile, slow_call_duration=slow)
+
+
+def _shared(settings: CostSettings, redis: "Redis", ledger: Ledger) -> Purses:
+    from llmspell_otel.builtin.shared_budgets import SharedPurses
+
+    return SharedPurses(
+        redis,
+        settings.redis_prefix,
+        ledger,
+        window=settings.window,
+        hold=settings.redis_hold,
+        closed=settings.on_redis_failure == "cancel",
+    )
+
+
 def build(settings: CostSettings) -> Parts:
     """Guards before model calls, sums after them."""
-    tracker = Tracker(settings)
+    redis: Redis | None = None
+    if settings.redis:
+        from llmspell_otel.builtin import shared
+
+        redis = shared.Redis("builtin.cost_tracking", settings.redis, settings.redis_timeout)
+    tracker = Tracker(settings, redis=redis)
     around.tracker = tracker
 
     def close() -> None:
         if around.tracker is tracker:
             around.tracker = None
+        if redis is not None:
+            redis.close()
 
     return Parts(tuple(_rows(tracker, settings)), close)
 

@@ -205,7 +205,7 @@ def test_calls_at_once_share_what_is_left(desk: Desk) -> None:
     Hook.register("model:before_call", second, priority=2_147_483_647)
     desk.ask()
     assert isinstance(seen[1], OperationCancelled)
-    assert not list(tracker._held.values())
+    assert not tracker.purses.held
     assert totals()[""]["USD"].cost == ONE
 
 
