@@ -57,9 +57,11 @@ def models() -> Iterator[ModelServer]:
 
 def ask(models: ModelServer, client: Any = None) -> Any:
     """Ask the model for ten tokens at most."""
-    mine: Any = client or OpenAI(base_url=models.base_url, api_key="k", max_retries=0, timeout=10)
+    if client is None:
+        with OpenAI(base_url=models.base_url, api_key="k", max_retries=0, timeout=10) as mine:
+            return ask(models, mine)
     messages = [{"role": "user", "content": TEXT}]
-    create = mine.chat.completions.create
+    create = client.chat.completions.create
     return create(model="gpt-5-mini", messages=messages, max_completion_tokens=10)
 
 
