@@ -2,10 +2,11 @@
 
 import inspect
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import partial
 from types import FunctionType
 from typing import Any, Final, Literal
+
+import msgspec
 
 from llmspell_otel.errors import HookError, HookSignatureError
 from llmspell_otel.hooks.profiles import DEFAULT, BreakerProfile
@@ -38,8 +39,7 @@ def priority_of(priority: str | int) -> int:
         raise HookError(f"priority {priority!r} is neither a whole number nor {names}") from None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HookOptions:
+class HookOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How a hook wants to be run.
 
     *timeout* is in seconds; None takes the engine's. *breaker* is the profile of its breaker.
@@ -66,9 +66,10 @@ class HookOptions:
             raise HookError(f"timeout={self.timeout!r} is not a positive number of seconds")
         if type(self.breaker) is not BreakerProfile:
             raise HookError(f"breaker={self.breaker!r} is not a BreakerProfile")
-        for option in ("tags", "before", "after"):
-            if isinstance(getattr(self, option), str):
-                raise HookError(f"{option}={getattr(self, option)!r} is one text; give a list")
+        if str in (type(self.tags), type(self.before), type(self.after)):
+            for option in ("tags", "before", "after"):
+                if isinstance(getattr(self, option), str):
+                    raise HookError(f"{option}={getattr(self, option)!r} is one text; give a list")
         priority_of(self.priority)
 
 
@@ -84,6 +85,8 @@ def name_of(function: HookFunction) -> str:
 
 def is_async(function: HookFunction) -> bool:
     """Whether calling *function* gives something to await."""
+    if type(function) is FunctionType and not function.__dict__:
+        return bool(function.__code__.co_flags & inspect.CO_COROUTINE)
     inner = function.func if isinstance(function, partial) else function
     return inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(
         getattr(inner, "__call__", None)  # noqa: B004 - an object may be async by its __call__

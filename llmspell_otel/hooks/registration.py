@@ -24,9 +24,10 @@ class Registration:
 
     __slots__ = (
         "__weakref__",
+        "_breaker",
+        "_profile",
         "after",
         "before",
-        "breaker",
         "budget",
         "call",
         "counted",
@@ -77,11 +78,21 @@ class Registration:
         self.lasted = 0.0
         """Seconds of its last call that was timed by itself; 0 before any was."""
         self.budget: OverheadBudget | None = None
-        self.breaker = Breaker(
-            options.breaker, clock=time.perf_counter_ns, on_change=self._on_breaker_change
-        )
-        self.slow = self.breaker.slow_ns / 1e9
+        self._profile = options.breaker
+        self._breaker: Breaker | None = None
+        self.slow = options.breaker.slow_call_duration
         """Seconds; a call at least this long is slow."""
+
+    @property
+    def breaker(self) -> Breaker:
+        """Its circuit breaker; made when it is first asked for, as most never see trouble."""
+        if self._breaker is None:
+            made = Breaker(
+                self._profile, clock=time.perf_counter_ns, on_change=self._on_breaker_change
+            )
+            if self._breaker is None:  # atomic with the next line, as no call stands in between
+                self._breaker = made
+        return self._breaker
 
     @property
     def point(self) -> HookPoint | None:
@@ -119,8 +130,8 @@ class Registration:
 
         Gives None if the hook itself may be called; otherwise when to decide anew.
         """
-        breaker = self.breaker
-        if breaker.passing:
+        breaker = self._breaker
+        if breaker is None or breaker.passing:
             self.call = self.function
         elif now >= breaker.retry_at_ns:
             self.call = partial(_tried_async if self.is_async else _tried, self)

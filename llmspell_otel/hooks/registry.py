@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from llmspell_otel.errors import HookError
 from llmspell_otel.hooks.forks import watch_forks
 from llmspell_otel.hooks.options import (
     PRIORITIES,
@@ -67,7 +68,7 @@ class Registry:
     """Every slot, and the ways to find, fill and empty them."""
 
     def __init__(self, on_breaker: BreakerChange = unheard) -> None:
-        self._slots: dict[HookPoint, Slot] = {}
+        self._slots: dict[str, Slot] = {}  # by the name of their point
         self._on_breaker = on_breaker
         self.after_fork()
         watch_forks(self)
@@ -83,11 +84,11 @@ class Registry:
             UnknownHookPointError: no point has that name.
         """
         found = point_of(point)
-        slot = self._slots.get(found)
+        slot = self._slots.get(found.name)
         if slot is None:
             made = Slot(found, self._on_breaker)
             with self._lock:
-                slot = self._slots.setdefault(found, made)
+                slot = self._slots.setdefault(found.name, made)
             if slot is made and found.name in SOURCES:
                 made.listen(partial(look_after, made))
         return slot
@@ -102,7 +103,17 @@ class Registry:
             HookSignatureError: *function* cannot be called with a context.
             HookError: its place in the order goes round in a circle.
         """
-        return self.register_all([(point, function, options)])[0]
+        hook = self._made(point, function, options)
+        gathered = staged.get()
+        if gathered is not None:
+            gathered.append(hook)
+        elif hook.slot is not None:
+            try:
+                hook.slot.add((hook,))
+            except HookError:
+                hook.slot = None
+                raise
+        return hook
 
     def register_all(self, rows: Iterable[Row]) -> list[Registration]:
         """Register many at once: all of them, or, when one is not usable, none.

@@ -1,6 +1,5 @@
 """The hooks of one point, in order, and what a firing of it has to do."""
 
-import itertools
 import threading
 import time
 from bisect import insort
@@ -35,6 +34,11 @@ def _look(_context: object) -> object:
 
 def _nobody(_context: object) -> None:
     """There is nobody to ask."""
+
+
+def _wishing(hooks: Sequence[Registration]) -> tuple[Registration, ...]:
+    """Those who ask for a place of their own."""
+    return tuple([hook for hook in hooks if hook.before or hook.after])
 
 
 def _until(due: int, ask: Ask) -> Ask:
@@ -130,8 +134,8 @@ class Slot:
                 hook.slot = None
             for hook in new:
                 insort(self._registered, hook, key=_order)
-            wishes = (*self._wishes, *(hook for hook in new if hook.before or hook.after))
-            self._wishes = tuple(hook for hook in wishes if hook.slot is self)
+            if wishes := self._wishes + _wishing(new):
+                self._wishes = tuple(hook for hook in wishes if hook.slot is self)
             self._ordered = None
             self.invalidate()
 
@@ -157,8 +161,7 @@ class Slot:
         Raises:
             HookError: it does.
         """
-        wishes = itertools.chain(self._wishes, (hook for hook in new if hook.before or hook.after))
-        if new and any(True for _ in wishes):
+        if new and (self._wishes or _wishing(new)):
             gone = {hook.id for hook in old}
             stay = [hook for hook in self._registered if hook.id not in gone]
             arranged(sorted([*stay, *new], key=_order), self.point)
