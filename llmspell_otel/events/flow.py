@@ -108,38 +108,56 @@ class Flow:
         self._lock = Lock()
         self._room = Condition(self._lock)
         self._capacity = self.limits.capacity
-        self._lanes: dict[int, deque[_Entry]] = {0: deque()}
-        self._size = 0
+        self._lane: deque[_Entry] = deque()  # of the usual priority
+        self._lanes: dict[int, deque[_Entry]] = {0: self._lane}
+        self._calm = self._high - 1
         self._idle = True
         self._pressed = False
         self._mortal = False
         self._gap = _Gap()
         self.closed = self.abandoned = False
         self.consumer: object = None  # the thread that must not wait for itself
-        self.published = self.delivered = self.dropped = self.rejected = 0
+        self._taken = self.delivered = self.dropped = self.rejected = 0
 
     def books(self) -> tuple[int, int, int, int, int]:
         """Published, delivered, dropped, rejected and queued, as of one moment."""
         with self._lock:
-            delivered = self.delivered
-            settled = delivered + self.dropped + self.rejected
-            return self.published, delivered, self.dropped, self.rejected, self.published - settled
+            # In this order: a consumer counts its deliveries without the lock.
+            delivered, dropped, rejected = self.delivered, self.dropped, self.rejected
+            queued = self._size() + self._taken - delivered
+            return delivered + dropped + rejected + queued, delivered, dropped, rejected, queued
 
     def offer(self, event: UniversalEvent) -> bool | None:
         """Take in *event*, or do with it what the limits say; `REFUSED` if it was rejected."""
         with self._lock:
-            self.published += 1
-            verdict = None if self._size < self._capacity else self._overflow(event)
+            lane = self._lane
+            if len(lane) >= self._calm or event.priority or event.ttl is not None:
+                calm = False
+            elif self._idle:
+                lane.append(event)
+                calm, self._idle = True, False
+            else:
+                lane.append(event)
+                return None
+        if not calm:
+            return self._offer(event)
+        self._wake()
+        return None
+
+    def _offer(self, event: UniversalEvent) -> bool | None:
+        """The same, when there may be no room, or the event is no usual one."""
+        with self._lock:
+            verdict = None if self._size() < self._capacity else self._overflow(event)
             if verdict is None:
                 lane = self._lanes.get(event.priority)
                 if lane is None:
                     lane = self._lanes[event.priority] = deque()
                 lane.append(event if event.ttl is None else self._with_end(event))
-                self._size += 1
                 wake, self._idle = self._idle, False
-                crossed = self._size >= self._high and not self._pressed
+                crossed = not self._pressed and self._size() >= self._high
                 if crossed:
                     self._pressed = True
+                self._judge()
             else:
                 wake, crossed = self.abandoned, False
         if wake:
@@ -155,11 +173,13 @@ class Flow:
         """
         with self._lock:
             batch = self._pop(limit)
+            self._taken += len(batch)
             if not batch:
                 self._idle = True
-            relieved = self._pressed and self._size <= self._low
+            relieved = self._pressed and self._size() <= self._low
             if relieved:
                 self._pressed = False
+                self._judge()
             gap = None
             if self._gap.lost:
                 gap, self._gap = self._gap, _Gap()
@@ -180,6 +200,7 @@ class Flow:
     def lose(self, events: list[UniversalEvent]) -> None:
         """Count *events*, which were taken but never handed over, as dropped."""
         with self._lock:
+            self._taken -= len(events)
             for event in events:
                 self._lost(event)
 
@@ -187,17 +208,17 @@ class Flow:
         """Take in nothing more; what waits may still be taken."""
         with self._lock:
             self.closed = True
-            self._capacity = -1
+            self._capacity = self._calm = -1
             self._room.notify_all()
 
     def abandon(self) -> None:
         """Close without a lock, as a finalizer must: the next offer wakes whoever tidies up."""
         self.abandoned = self.closed = True
-        self._capacity = -1
+        self._capacity = self._calm = -1
 
     def clear(self) -> None:
         """Drop everything that waits."""
-        self.lose(self.take(self._size))
+        self.lose(self.take(self._size()))
 
     def _overflow(self, event: UniversalEvent) -> bool | None:
         """Make room for *event*: None if there is, else what `offer` answers."""
@@ -213,7 +234,6 @@ class Flow:
             self._lost(event)
             return False
         victim = self._lanes[least].popleft()
-        self._size -= 1
         self._lost(victim.event if isinstance(victim, _Mortal) else victim)
         return None
 
@@ -238,41 +258,52 @@ class Flow:
         return self._reject(event)
 
     def _has_room(self) -> bool:
-        return self.closed or self._size < self._capacity
+        return self.closed or self._size() < self._capacity
+
+    def _size(self) -> int:
+        return sum(map(len, self._lanes.values())) if len(self._lanes) > 1 else len(self._lane)
+
+    def _judge(self) -> None:
+        """How many may wait before the next event needs a closer look."""
+        self._calm = self._capacity if self._pressed else self._high - 1
+        if self.closed or len(self._lanes) > 1:  # asked last: `abandon` holds no lock
+            self._calm = -1
 
     def _lost(self, event: UniversalEvent) -> None:
         self.dropped += 1
         self._gap.add(event.sequence)
 
     def _pop(self, limit: int) -> list[UniversalEvent]:
-        if len(self._lanes) == 1 and not self._mortal:
-            popleft: Callable[[], Any] = self._lanes[0].popleft
-            events = [popleft() for _ in range(min(limit, self._size))]
-            self._size -= len(events)
+        if len(self._lanes) > 1 or self._mortal:
+            return self._pop_alive(limit)
+        lane: deque[Any] = self._lane
+        if len(lane) <= limit:
+            events = list(lane)
+            lane.clear()
             return events
-        return self._pop_alive(limit)
+        return [lane.popleft() for _ in range(limit)]
 
     def _pop_alive(self, limit: int) -> list[UniversalEvent]:
         batch: list[UniversalEvent] = []
-        while self._size and len(batch) < limit:
+        while len(batch) < limit and self._size():
             lane = self._urgent()
             entry = lane.popleft()
-            self._size -= 1
             if isinstance(entry, _Mortal):
                 entry, deadline = entry
                 if monotonic() >= deadline:
                     self._lost(entry)
                     continue
             batch.append(entry)
-        self._mortal = self._mortal and self._size > 0
+        self._mortal = self._mortal and self._size() > 0
         return batch
 
     def _urgent(self) -> deque[_Entry]:
         """The most urgent lane that holds something; empty ones but the usual are removed."""
         if len(self._lanes) == 1:
-            return self._lanes[0]
+            return self._lane
         for priority in [each for each, lane in self._lanes.items() if each and not lane]:
             del self._lanes[priority]
+        self._judge()
         return self._lanes[min(each for each, lane in self._lanes.items() if lane)]
 
     def _with_end(self, event: UniversalEvent) -> _Mortal:
@@ -280,4 +311,4 @@ class Flow:
         return _Mortal(event, monotonic() + (event.ttl or 0.0))
 
     def _level(self) -> dict[str, Any]:
-        return {"queued": self._size, "capacity": self.limits.capacity}
+        return {"queued": self._size(), "capacity": self.limits.capacity}

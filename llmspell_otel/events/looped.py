@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -36,8 +35,10 @@ class LoopSubscription(QueuedSubscription):
 
     def wake(self) -> None:
         """Ask the loop for a task, from any thread."""
+        here = asyncio._get_running_loop() is self._loop  # noqa: SLF001 - None without a loop
+        ask = self._loop.call_soon if here else self._loop.call_soon_threadsafe
         try:
-            self._loop.call_soon_threadsafe(self._start)
+            ask(self._start)
         except RuntimeError:
             self._leave()
 
@@ -63,27 +64,30 @@ class LoopSubscription(QueuedSubscription):
         self._task = self._loop.create_task(self._drain())
 
     async def _drain(self) -> None:
-        while batch := self.flow.take(self._batch):
-            waiting = deque(batch)
+        flow, handler, failures = self.flow, self.handler, self.failures
+        while batch := flow.take(self._batch):
+            left = len(batch)
             try:
-                while waiting:
-                    await self._hand_over(waiting.popleft())
+                for event in batch:
+                    left -= 1
+                    try:
+                        await handler(event)
+                    except (Exception, asyncio.CancelledError) as error:
+                        self._failed(event, error)
+                    else:
+                        if failures.failing:
+                            failures.recovered()
+                    finally:
+                        flow.delivered += 1  # this loop alone counts deliveries
+                await asyncio.sleep(0)  # handlers that never wait leave the loop to others, too
             except asyncio.CancelledError:  # the loop is being torn down
-                self.flow.lose(list(waiting))
+                flow.lose(batch[len(batch) - left :])
                 self._leave()
                 raise
 
-    async def _hand_over(self, event: UniversalEvent) -> None:
-        try:
-            await self.handler(event)
-        except asyncio.CancelledError as error:
-            if self._task is None or self._task.cancelling():
-                raise
-            self.failures.record(event, error)
-        except Exception as error:
-            self.failures.record(event, error)
-        else:
-            if self.failures.failing:
-                self.failures.recovered()
-        finally:
-            self.flow.settle(1)
+    def _failed(self, event: UniversalEvent, error: BaseException) -> None:
+        """Record *error*; a cancellation of the task itself goes on."""
+        cancelled = isinstance(error, asyncio.CancelledError)
+        if cancelled and (self._task is None or self._task.cancelling()):
+            raise error
+        self.failures.record(event, error)
