@@ -32,16 +32,19 @@ class BinaryBuildError(RuntimeError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Binary:
-    """One program: its *name*, the *pins* that decide its bytes, and how to *make* it."""
+    """One program: its *name*, *pins* and *tags* that decide its bytes, and how to *make* it."""
 
     name: str
     pins: tuple[Path, ...]
     make: Callable[[Path], None]
+    tags: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
-        """The hash of every pinned file: another pin, another binary."""
-        content = b"\0".join(pin.read_bytes() for pin in self.pins)
+        """The hash of every pinned file and tag: another pin, another binary."""
+        content = b"\0".join(
+            (*(pin.read_bytes() for pin in self.pins), *(tag.encode() for tag in self.tags))
+        )
         return hashlib.sha256(content).hexdigest()[:16]
 
 
@@ -150,9 +153,11 @@ def _module(folder: str, name: str, package: str, *tags: str) -> Binary:
     def make(target: Path) -> None:
         _run(["go", "build", *tags, _LINK_FLAGS, "-o", str(target), package], source)
 
-    return Binary(name=name, pins=pins, make=make)
+    return Binary(name=name, pins=pins, make=make, tags=tags)
 
 
+# Of Prometheus's service discoveries, only the one that deploy/kubernetes needs.
+_TAGS = "-tags=remove_all_sd,enable_dns_sd"
 _PROMETHEUS = "github.com/prometheus/prometheus/cmd"
 
 # In the order of building: the collector first, because most of what the others need is in it.
@@ -161,8 +166,8 @@ BINARIES = {
     for binary in (
         _collector("sidecar", "otelcol-llmspell"),
         _collector("gateway", "otelcol-llmspell-gateway"),
-        _module("prometheus", "prometheus", f"{_PROMETHEUS}/prometheus", "-tags=remove_all_sd"),
-        _module("prometheus", "promtool", f"{_PROMETHEUS}/promtool", "-tags=remove_all_sd"),
+        _module("prometheus", "prometheus", f"{_PROMETHEUS}/prometheus", _TAGS),
+        _module("prometheus", "promtool", f"{_PROMETHEUS}/promtool", _TAGS),
         _module("jaeger", "jaeger", "github.com/jaegertracing/jaeger/cmd/jaeger"),
         _module("kafka", "kafka-trial", "."),
         _module("loki", "loki", "github.com/grafana/loki/v3/cmd/loki"),

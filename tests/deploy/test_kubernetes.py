@@ -14,6 +14,7 @@ import jsonschema
 import pytest
 import yaml
 
+from deploy.build import path_of
 from deploy.kubernetes.render import operator_collector
 from tests.deploy.servers import COLLECTOR, DEPLOY, PROMETHEUS_FLAGS
 from tests.deploy.test_collector import SIDECAR, resolved, run
@@ -175,6 +176,56 @@ def test_network_policies_follow_the_arrows(trial: list[dict[str, Any]]) -> None
     assert labels.items() <= namespace["metadata"]["labels"].items()
     agent = next(t for t in trial if t["kind"] == "Deployment")["spec"]["template"]
     assert wanted["podSelector"]["matchLabels"].items() <= agent["metadata"]["labels"].items()
+
+
+def one(manifests: list[dict[str, Any]], kind: str, name: str) -> dict[str, Any]:
+    """The manifest of that *kind* whose name is or, as a generated one's, begins with *name*."""
+    (found,) = (
+        tree
+        for tree in manifests
+        if tree["kind"] == kind and re.fullmatch(rf"{name}(-\w{{10}})?", tree["metadata"]["name"])
+    )
+    return found
+
+
+def test_prometheus_finds_the_sidecars(trial: list[dict[str, Any]]) -> None:
+    """By the name of a Service behind which stand the very pods, on the sidecars' own port."""
+    service = one(trial, "Service", "otelcol-sidecars")
+    agent = one(trial, "Deployment", "support-desk")
+    labels = agent["spec"]["template"]["metadata"]["labels"]
+    assert service["spec"]["clusterIP"] == "None"
+    assert service["spec"]["selector"].items() <= labels.items()
+    (port,) = service["spec"]["ports"]
+    (sidecar,) = agent["spec"]["template"]["spec"]["initContainers"]
+    assert {"name": port["name"], "containerPort": port["port"]} in sidecar["ports"]
+    config = yaml.safe_load(one(trial, "ConfigMap", "prometheus")["data"]["scrape-sidecars.yaml"])
+    ((found,),) = (job["dns_sd_configs"] for job in config["scrape_configs"])
+    namespace = service["metadata"]["namespace"]
+    assert found["names"] == [f"{service['metadata']['name']}.{namespace}.svc.cluster.local"]
+    assert found["port"] == port["port"]
+    policy = one(trial, "NetworkPolicy", "prometheus")["spec"]["egress"][-1]
+    assert policy["ports"] == [{"port": port["port"]}]
+    (to,) = policy["to"]
+    assert to["podSelector"]["matchLabels"].items() <= labels.items()
+    wanted = to["namespaceSelector"]["matchLabels"]
+    assert wanted.items() <= one(trial, "Namespace", namespace)["metadata"]["labels"].items()
+
+
+def test_promtool_takes_what_prometheus_is_given(
+    trial: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    """The ConfigMaps as the container sees them: the jobs of the cluster are read, too."""
+    held = one(trial, "ConfigMap", "prometheus")["data"]
+    rules = one(trial, "ConfigMap", "prometheus-rules")["data"]
+    for name, text in held.items() | {(f"rules/{name}", text) for name, text in rules.items()}:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    command = [path_of("promtool"), "check", "config", tmp_path / "prometheus.yaml"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    wrong = tmp_path / "scrape-sidecars.yaml"
+    wrong.write_text(wrong.read_text().replace("dns_sd_configs", "dns_sd_config"))
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 1
 
 
 def strict(schema: Any) -> Any:
