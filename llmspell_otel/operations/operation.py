@@ -14,7 +14,7 @@ from opentelemetry.context import Context
 from opentelemetry.util.types import AttributeValue
 
 from llmspell_otel.errors import OperationCancelled
-from llmspell_otel.events import make
+from llmspell_otel.events import UniversalEvent, make
 from llmspell_otel.guard import guard
 from llmspell_otel.hooks.context import Decision, HookContext
 from llmspell_otel.hooks.results import Cache
@@ -229,19 +229,22 @@ class Operation:
             return
         self._inherit()
         self.attributes |= self._request()
-        event = make(
+        event = self._started()
+        if telemetry is not None:
+            placed = telemetry.begin(event, self.around)
+            if placed is not None and self._place(placed):  # no place: no traces, only the rest
+                event = self._started()  # the one event that is published has the true ids
+        if self.moments.listened:
+            ports.bus.publish(event)
+
+    def _started(self) -> UniversalEvent:
+        return make(
             self.moments.started,
             facts_of(self),
             correlation_id=self.correlation_id,
             traceparent=self.traceparent,
             timestamp=self.started_ns,
         )
-        if telemetry is not None:
-            placed = telemetry.begin(event, self.around)
-            if placed is not None:  # else there are metrics and logs, but no traces
-                self._place(placed)
-        if self.moments.listened:
-            ports.bus.publish(event)
 
     def _count(self) -> None:
         word = _COUNTED.get(self.aspect.kind)
@@ -266,15 +269,17 @@ class Operation:
             guard.report("reading a request", error)
             return {}
 
-    def _place(self, placed: Placed) -> None:
-        """Take over the span's context, and its ids where it was given others."""
+    def _place(self, placed: Placed) -> bool:
+        """Take over the span's context, and its ids where it was given others; tell if so."""
         self.context, span = placed
         self.flags = int(span.trace_flags)
         chosen = span.span_id == self.span_id and span.trace_id == self.trace_id
-        if not chosen and span.is_valid:
-            self.span_id, self.trace_id = span.span_id, span.trace_id
-            self.span, self.trace = span_text(self.span_id), trace_text(self.trace_id)
-            self.correlation_id = correlation_of(self.trace)
+        if chosen or not span.is_valid:
+            return False
+        self.span_id, self.trace_id = span.span_id, span.trace_id
+        self.span, self.trace = span_text(self.span_id), trace_text(self.trace_id)
+        self.correlation_id = correlation_of(self.trace)
+        return True
 
     def end(self, outcome: str, error: BaseException | None = None) -> None:
         """End, once; never raises."""

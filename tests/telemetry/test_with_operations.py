@@ -8,11 +8,14 @@ import pytest
 from opentelemetry import trace
 
 from llmspell_otel.events import EventBus, UniversalEvent
+from llmspell_otel.events.timeline import build
 from llmspell_otel.operations import agent, stage, tool, workflow
 from llmspell_otel.operations.ports import ports
 from llmspell_otel.telemetry.pipeline import Telemetry
+from llmspell_otel.telemetry.providers import Providers
 from llmspell_otel.telemetry.spans import SpanBridge
 from tests.telemetry.support import Signals, Traces
+from tests.telemetry.test_spans_unhappy import Foreign
 
 
 @tool
@@ -114,3 +117,25 @@ def test_what_the_journal_holds_gives_the_same_spans(
     SpanBridge(again.provider).replay(recorded)
     assert len(signals.spans) == 3
     assert flat(again) == flat(signals)
+
+
+def test_a_provider_that_chooses_ids_leaves_one_call_one_call(
+    recorded: list[UniversalEvent],
+) -> None:
+    """Both events of a call have the ids of its span, so a timeline shows the call once."""
+    provider = Foreign()
+    before, ports.telemetry = ports.telemetry, Telemetry(Providers(provider))
+    try:
+        assert refund("7") == "order 7"
+    finally:
+        ports.telemetry.close()
+        ports.telemetry = before
+    timeline = build(recorded)
+    spans = {span.name: trace.format_span_id(span.context.span_id) for span in provider.inner.spans}
+    assert [(each.kind, each.id, each.outcome) for each in timeline.operations] == [
+        ("workflow", spans["invoke_workflow refund"], "ok"),
+        ("stage", spans["run_stage check"], "ok"),
+        ("tool", spans["execute_tool lookup"], "ok"),
+    ]
+    assert len({event.correlation_id for event in recorded}) == 1
+    assert len(recorded) == 6
