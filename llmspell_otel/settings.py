@@ -49,6 +49,8 @@ class Settings(BaseModel):
     """Policy files, relative to the file of settings; ``LLMSPELL_OTEL_HOOKS`` replaces them."""
     hook_timeout: float = Field(1.0, gt=0, le=3600)
     """Seconds that an asynchronous hook may take when it did not say."""
+    reload: float = Field(2.0, ge=0, le=3600)
+    """Every so many seconds it is looked whether a file of settings has changed; 0 for never."""
 
 
 class _Variables(BaseSettings):
@@ -59,6 +61,7 @@ class _Variables(BaseSettings):
     profile: str = ""
     builtin: dict[str, Any] = Field(default_factory=dict)
     hook_timeout: str = ""
+    reload: str = ""
 
 
 def load(
@@ -239,4 +242,7 @@ def start() -> tuple[str, ...]:
     settings, problems = load()
     for problem in (*problems, *apply(settings)):
         _logger.error("llmspell: %s; it is left out, and the program goes on", problem)
+    from llmspell_otel import settings_reload
+
+    settings_reload.begin(settings)
     return () if os.environ.get(f"{PREFIX}HOOKS") else settings.hooks

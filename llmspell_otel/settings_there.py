@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 _VARIABLES: Final = tuple(
-    f"LLMSPELL_OTEL_{name}" for name in ("BUILTIN", "CONFIG", "HOOK_TIMEOUT", "PROFILE")
+    f"LLMSPELL_OTEL_{name}" for name in ("BUILTIN", "CONFIG", "HOOK_TIMEOUT", "PROFILE", "RELOAD")
 )
 _SECTION: Final = b"[tool.llmspell-otel"
 

@@ -51,10 +51,11 @@ class Tracker:
         settings: CostSettings,
         clock: Callable[[], float] = time.time,
         redis: "Redis | None" = None,
+        ledger: Ledger | None = None,
     ) -> None:
         self.settings = settings
         self.clock = clock
-        self.ledger = Ledger(settings.window)
+        self.ledger = ledger or Ledger(settings.window)
         self.shared = redis is not None
         self.purses = (
             OwnPurses(self.ledger) if redis is None else _shared(settings, redis, self.ledger)
@@ -364,7 +365,9 @@ def build(settings: CostSettings) -> Parts:
         from llmspell_otel.builtin import shared
 
         redis = shared.Redis("builtin.cost_tracking", settings.redis, settings.redis_timeout)
-    tracker = Tracker(settings, redis=redis)
+    before = around.tracker
+    same = before is not None and before.settings.window == settings.window
+    tracker = Tracker(settings, redis=redis, ledger=before.ledger if before and same else None)
     around.tracker = tracker
 
     def close() -> None:
@@ -383,7 +386,12 @@ BUILTIN: Final = Builtin(
     build=build,
     profiles={
         "default": {},
-        "production": {"breaker": "production"},
-        "conservative": {"on_unpriced": "block", "breaker": "conservative"},
+        "production": {"output_tokens": 2048, "breaker": "production"},
+        "conservative": {
+            "output_tokens": 8192,
+            "on_unpriced": "block",
+            "on_redis_failure": "cancel",
+            "breaker": "conservative",
+        },
     },
 )

@@ -286,5 +286,16 @@ BUILTIN: Final = Builtin(
     about="keeps the latest moments with stack and variables, stops at breakpoints, dumps failures",
     settings=DebuggingSettings,
     build=build,
-    profiles={"default": {}, "production": None, "conservative": {"breaker": "conservative"}},
+    profiles={
+        "default": {"entries": 500, "frames": 6},
+        # Failures only, and nothing of what was said.
+        "production": {
+            "points": ("*:error",),
+            "entries": 200,
+            "variables": "never",
+            "content": False,
+            "breaker": "production",
+        },
+        "conservative": {"points": ("*:error",), "content": False, "breaker": "conservative"},
+    },
 )

@@ -208,8 +208,8 @@ BUILTIN: Final = Builtin(
     settings=MetricsSettings,
     build=build,
     profiles={
-        "default": {},
-        "production": {"breaker": "production"},
-        "conservative": {"breaker": "conservative"},
+        "default": {"duration": True},
+        "production": {"series": 100, "breaker": "production"},
+        "conservative": {"duration": True, "series": 500, "breaker": "conservative"},
     },
 )

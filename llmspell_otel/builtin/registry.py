@@ -1,7 +1,7 @@
 """The switchboard: built-in hooks, switched on and off by name."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
@@ -69,6 +69,36 @@ class Switchboard:
                 present.parts.close()
             return self._enabled[builtin.name]
 
+    def exchange(self, wanted: Mapping[str, Mapping[str, Any]], gone: Iterable[str]) -> None:
+        """Switch *wanted* on with their settings and *gone* off: all of it at once, or nothing.
+
+        Raises:
+            UnknownBuiltinError: there is no such built-in hook.
+            SettingsError: a setting is unknown or wrong.
+        """
+        described = {name: describe(preset_of(name).name) for name in wanted}
+        usable = {name: checked(described[name], given) for name, given in wanted.items()}
+        with self._lock:
+            fresh: list[Enabled] = []
+            try:
+                for name, settings in usable.items():
+                    parts = described[name].parts(settings)
+                    hooks = tuple(_gathered(parts))
+                    fresh.append(Enabled(described[name].name, settings, hooks, parts))
+                ended = [each for name in (*wanted, *gone) if (each := self._enabled.get(name))]
+                registry.exchange(
+                    [hook for each in ended for hook in each.hooks if hook.slot is not None],
+                    [hook for each in fresh for hook in each.hooks],
+                )
+            except Exception:
+                for each in fresh:
+                    each.parts.close()
+                raise
+            for each in ended:
+                del self._enabled[each.name]
+                each.parts.close()
+            self._enabled.update((each.name, each) for each in fresh)
+
     def disable(self, name: str) -> bool:
         """Switch *name* off; False if it was not on.
 
@@ -128,12 +158,7 @@ _SHOWN: Final = 80  # characters of a wrong value that a message quotes
 
 def _put_in(parts: "Parts", present: Enabled | None) -> tuple[Registration, ...]:
     """Register the hooks of *parts* in the place of those *present*."""
-    hooks: list[Registration] = []
-    token = staged.set(hooks)
-    try:
-        registry.register_all(parts.rows)
-    finally:
-        staged.reset(token)
+    hooks = _gathered(parts)
     old = [hook for hook in (present.hooks if present else ()) if hook.slot is not None]
     policy = staged.get()
     if policy is None:
@@ -143,6 +168,17 @@ def _put_in(parts: "Parts", present: Enabled | None) -> tuple[Registration, ...]
         # A policy that is loaded anew exchanges its own hooks, all in one step.
         registry.exchange([hook for hook in old if not _of_a_policy(hook)], ())
     return tuple(hooks)
+
+
+def _gathered(parts: "Parts") -> list[Registration]:
+    """The hooks of *parts*, not in force yet."""
+    hooks: list[Registration] = []
+    token = staged.set(hooks)
+    try:
+        registry.register_all(parts.rows)
+    finally:
+        staged.reset(token)
+    return hooks
 
 
 def _of_a_policy(hook: Registration) -> bool:

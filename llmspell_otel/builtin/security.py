@@ -393,7 +393,12 @@ BUILTIN: Final = Builtin(
     build=build,
     profiles={
         "default": {},
-        "production": {"breaker": "production"},
-        "conservative": {**_BLOCKING, "prompt": "block", "breaker": "conservative"},
+        "production": {**_BLOCKING, "personal": "mask", "breaker": "production"},
+        "conservative": {
+            **_BLOCKING,
+            "personal": "mask",
+            "prompt": "block",
+            "breaker": "conservative",
+        },
     },
 )

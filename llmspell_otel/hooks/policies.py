@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from traceback import extract_tb
 from types import ModuleType
-from typing import Final
+from typing import Final, Protocol
 
 from llmspell_otel.errors import PolicyError
 from llmspell_otel.events import default_bus
@@ -31,7 +31,7 @@ class Policy:
     """One policy file, and what it registered."""
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).absolute()
+        self.path: Path = Path(path).absolute()
         self.hooks: list[Registration] = []
         """The hooks that are in force, in the order in which the file registered them."""
         self.subscriptions: list[Subscription] = []
@@ -110,7 +110,20 @@ def load_policy(path: str | Path) -> Policy:
         return policy
 
 
-def watch(policies: Iterable[Policy], interval: float = 1.0) -> Callable[[], None]:
+class Watched(Protocol):
+    """What comes from a file, and can be taken from it anew."""
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        ...
+
+    def reload_if_changed(self) -> bool:
+        """As `Policy.reload_if_changed`."""
+        ...
+
+
+def watch(policies: Iterable[Watched], interval: float = 1.0) -> Callable[[], None]:
     """Reload *policies* as their files change, looking every *interval* seconds.
 
     A file that does not load is logged, and what was in force stays. Gives what ends it.

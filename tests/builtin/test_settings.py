@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from llmspell_otel import Hook
+from llmspell_otel import Hook, settings_reload
 from llmspell_otel.builtin import enabled
 from llmspell_otel.builtin.description import Builtin
 from llmspell_otel.builtin.names import HOMES
@@ -19,13 +19,14 @@ from llmspell_otel.hooks.conditions import DEFAULT_TIMEOUT, conditions
 from llmspell_otel.settings import Settings, apply, builtins_of, load, start
 from llmspell_otel.settings_there import settings_there
 
-MINE = ("caching", "logging", "rate_limit", "retry")
+MINE = tuple(HOMES)
 
 
 @pytest.fixture(autouse=True)
 def conditions_kept() -> Any:
     """Settings change what every firing shares."""
     yield
+    settings_reload.end()
     conditions.timeout = DEFAULT_TIMEOUT
 
 
@@ -160,9 +161,37 @@ def test_a_profile_switches_its_builtins_on() -> None:
     """And single settings go on top."""
     assert not apply(Settings(profile="production", builtin={"retry": {"max_attempts": 7}}))
     on = enabled()
-    assert {"caching", "logging", "rate_limit", "retry"} <= set(on)
+    assert set(on) == set(HOMES)
     assert (on["retry"].settings.max_attempts, on["retry"].settings.jitter) == (7, "decorrelated")
     assert all(hook.breaker.profile.failure_threshold == 2 for hook in on["retry"].hooks)
+
+
+def test_profiles_agree_with_each_other() -> None:
+    """The later the more careful, and nothing of what was said is kept where it matters."""
+
+    def of(name: str) -> list[Any]:
+        builtin: Builtin = describe(name)
+        own = [builtin.profiles[profile] for profile in ("default", "production", "conservative")]
+        return [None if each is None else checked(builtin, each) for each in own]
+
+    assert [each.output_tokens for each in of("cost_tracking")] == [1024, 2048, 8192]
+    assert [each.sql for each in of("security")] == ["alert", "block", "block"]
+    assert [each.prompt for each in of("security")] == ["alert", "alert", "block"]
+    assert [each.content for each in of("debugging")] == [True, False, False]
+    assert [each.content for each in of("logging")] == [False, False, False]
+    assert [each.duration for each in of("metrics")] == [True, False, True]
+    assert [each and each.rate for each in of("rate_limit")] == [None, 50, 10]
+    assert [each.max_attempts for each in of("retry")] == [3, 4, 2]
+
+
+@pytest.mark.parametrize("profile", ["default", "production", "conservative"])
+def test_the_table_of_profiles_names_every_builtin(profile: str) -> None:
+    """Off is off there, and on is on."""
+    page = (Path(__file__).parents[2] / "docs/how-to/builtin-hooks.md").read_text("utf-8")
+    column = 3 + ["default", "production", "conservative"].index(profile)
+    rows = [line.split("|") for line in page.splitlines() if line.startswith("| [`")]
+    told = {row[1].split("`")[1]: row[column].strip() != "off" for row in rows}
+    assert told == {name: describe(name).profiles[profile] is not None for name in HOMES}
 
 
 def test_a_profile_can_be_told_to_leave_one_out() -> None:
@@ -256,6 +285,6 @@ def test_the_command_line_refuses_what_is_wrong(tmp_path: Path, option: str, men
 
 
 def test_every_builtin_has_a_home() -> None:
-    """The four of this suite can be described."""
-    assert set(MINE) <= set(HOMES)
+    """All eight can be described."""
+    assert len(MINE) == 8
     assert [describe(name).name for name in MINE] == list(MINE)
