@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -107,17 +107,15 @@ class Reloader:
         after = _wanted(settings)
         changed = {name: own for name, own in after.items() if before.get(name) != own}
         gone = [name for name in before if name not in after]
-        old = self._policies(self._settings)
-        added = _loaded_all([path for path in self._policies(settings) if path not in old])
+        old, new = self._policies(self._settings), self._policies(settings)
+        added = _loaded_all([path for path in new if path not in old])
         try:
             switchboard.exchange(changed, gone)
         except Exception:
-            for policy in added:
-                policy.unload()
+            _unloaded_all(added)
             raise
-        for path in old:
-            if path not in settings.hooks and (policy := loaded.get(Path(path).absolute())):
-                policy.unload()
+        left = (loaded.get(Path(path).absolute()) for path in old if path not in new)
+        _unloaded_all(policy for policy in left if policy is not None)
         told = [*(f"builtin.{name}" for name in (*changed, *gone)), *self._others(settings)]
         self._take_over(settings)
         if told:
@@ -167,10 +165,14 @@ def _loaded_all(paths: list[str]) -> list[Policy]:
     try:
         done.extend(load_policy(path) for path in paths)
     except Exception:
-        for policy in done:
-            policy.unload()
+        _unloaded_all(done)
         raise
     return done
+
+
+def _unloaded_all(policies: Iterable[Policy]) -> None:
+    for policy in policies:
+        policy.unload()
 
 
 class _Running:
