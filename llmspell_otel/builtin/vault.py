@@ -3,8 +3,9 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
+from itertools import chain, islice
 from typing import Any, Final
 
 from cachetools import TLRUCache
@@ -90,17 +91,19 @@ def weigh(value: Any, limit: int) -> int:
         if isinstance(item, (str, bytes, bytearray)):
             total += len(item)
         elif depth < _DEEPEST:
-            todo.extend((each, depth + 1) for each in _members(item))
+            # More than these are more than the limit already.
+            most = (limit - total) // _UNWEIGHED + 1
+            todo.extend((each, depth + 1) for each in islice(_members(item), max(0, most)))
     return total
 
 
-def _members(item: Any) -> list[Any]:
+def _members(item: Any) -> Iterable[Any]:
     if isinstance(item, Mapping):
-        return [*item.keys(), *item.values()]
+        return chain(item.keys(), item.values())
     if isinstance(item, (list, tuple, set, frozenset)):
-        return list(item)
+        return item
     held = getattr(item, "__dict__", None)
-    return list(held.values()) if isinstance(held, dict) and not isinstance(item, type) else []
+    return held.values() if isinstance(held, dict) and not isinstance(item, type) else ()
 
 
 # -- over the wire: JSON, never pickles, which would run whatever another writer put there
