@@ -15,6 +15,7 @@ from typing import Any, Final
 from llmspell_otel.guard import guard
 from llmspell_otel.hooks.conditions import conditions
 from llmspell_otel.hooks.context import Decision, HookContext
+from llmspell_otel.hooks.delays import foreign
 from llmspell_otel.hooks.lateness import Begun, HookTimeoutError
 from llmspell_otel.hooks.registration import Registration
 from llmspell_otel.hooks.results import (
@@ -31,6 +32,8 @@ from llmspell_otel.hooks.store import MISSING
 from llmspell_otel.points import Moment
 
 _logger = logging.getLogger("llmspell_otel.hooks")
+DOUBTED_CALLS: Final = 32
+"""A slow call that may have been others' doing counts if one of so many before it was slow."""
 clock: Final = time.perf_counter
 """Seconds; a float is made and compared faster than a whole number of nanoseconds."""
 
@@ -254,19 +257,32 @@ def _after(hook: Registration, hooks: Rest) -> Iterator[Registration]:
     return hooks
 
 
-def timed(hook: Registration, elapsed: float) -> None:
+def timed(hook: Registration, elapsed: float, *, suspended: bool = False) -> None:
     """Report a slow call; an overrun of the hook's own time opens its breaker at once."""
     hook.lasted = elapsed
     if elapsed >= hook.slow:
-        _dragged(hook, elapsed)
+        _dragged(hook, elapsed, suspended=suspended)
 
 
-def _dragged(hook: Registration, elapsed: float) -> None:
+def _dragged(hook: Registration, elapsed: float, *, suspended: bool) -> None:
     if hook.call is not hook.function:
         return  # a probe reports for itself
     if hook.on_failure == "cancel":
         return  # closing an agent down because its guard is slow would be the greater harm
-    if hook.timeout is not None and elapsed > hook.timeout:
-        hook.breaker.trip(f"took {elapsed:.3g} s, more than its {hook.timeout:g} s")
+    own = elapsed - foreign(clock() - elapsed, suspended=suspended)
+    if own < hook.slow:
+        if not _doubted_before(hook):
+            return
+        own = elapsed
+    if hook.timeout is not None and own > hook.timeout:
+        hook.breaker.trip(f"took {own:.3g} s, more than its {hook.timeout:g} s")
     else:
-        hook.breaker.slow(time.perf_counter_ns(), int(elapsed * 1e9))
+        hook.breaker.slow(time.perf_counter_ns(), int(own * 1e9))
+
+
+def _doubted_before(hook: Registration) -> bool:
+    """Whether one of its last calls was slow too: it cannot always have been the others."""
+    calls = hook.calls
+    again = calls - hook.doubted <= DOUBTED_CALLS
+    hook.doubted = calls
+    return again

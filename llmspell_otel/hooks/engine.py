@@ -17,6 +17,7 @@ from llmspell_otel.hooks.asking import (
     walk,
 )
 from llmspell_otel.hooks.context import HookContext
+from llmspell_otel.hooks.delays import refresh
 from llmspell_otel.hooks.registration import Registration
 from llmspell_otel.hooks.slots import DUE, LOOK, Slot
 
@@ -97,6 +98,7 @@ def _fire_one_by_one(slot: Slot, context: HookContext) -> Outcome:
         overflown(slot)
         return None
     hooks = slot.look(time.perf_counter_ns())
+    refresh(clock())
     for hook in hooks:
         hook.counted += 1
     token = depth_below.set(depth + 1)
@@ -120,7 +122,7 @@ def overflown(slot: Slot) -> None:
 def resume(pending: Pending, context: HookContext, answer: Any) -> Outcome:
     """Go on with a firing whose hook has now given *answer*."""
     now = clock()
-    timed(pending.hook, now - pending.started)
+    timed(pending.hook, now - pending.started, suspended=True)
     if answer is not None:
         outcome = answered(pending.hook, context, answer, pending.rest)
         if type(outcome) is Pending:

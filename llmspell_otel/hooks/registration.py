@@ -31,6 +31,7 @@ class Registration:
         "budget",
         "call",
         "counted",
+        "doubted",
         "enabled",
         "failing",
         "failures",
@@ -75,6 +76,8 @@ class Registration:
         self.failures = 0
         self.counted = 0
         self.missed = 0
+        self.doubted = -1_000
+        """How many calls it had had when one was slow that others may have made slow."""
         self.lasted = 0.0
         """Seconds of its last call that was timed by itself; 0 before any was."""
         self.budget: OverheadBudget | None = None

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from llmspell_otel.hooks.asking import Ask, asking, several
 from llmspell_otel.hooks.breaker import NEVER
+from llmspell_otel.hooks.delays import take
 from llmspell_otel.hooks.forks import watch_forks
 from llmspell_otel.hooks.order import arranged
 from llmspell_otel.hooks.registration import BreakerChange, Registration
@@ -217,6 +218,7 @@ class Slot:
     def _decide(self, now: int) -> None:
         """Decide who is asked: those on, whose breaker is closed or may try again."""
         self._settle(())
+        take(now / 1e9)
         self.overflowing = False
         self._retry_at = NEVER
         asked: list[Registration] = []
