@@ -123,18 +123,12 @@ class _Proceed:
             return None
         return codec.hold(call, result, HeldOperation(operation, flow))
 
-    def advised(self) -> Flow[Any] | None:
-        """The whole way of the call; None where nobody is asked."""
+    def run(self) -> Any:
+        """Go the way of the call, blocking; gives its output, or raises what it raises."""
         advice = advice_for(self.operation)
         if advice is not None:
             self.flow = advice(self.operation, self).steps()
-        return self.flow
-
-    def run(self) -> Any:
-        """Go the way of the call, blocking; gives its output, or raises what it raises."""
-        flow = self.advised()
-        if flow is not None:
-            return drive(flow)
+            return drive(self.flow)
         try:
             return self._gave(self.perform())
         except Parked as parked:
@@ -142,9 +136,10 @@ class _Proceed:
 
     async def run_async(self) -> Any:
         """The same, awaiting."""
-        flow = self.advised()
-        if flow is not None:
-            return await drive_async(flow)
+        advice = advice_for(self.operation)
+        if advice is not None:
+            self.flow = advice(self.operation, self).steps()
+            return await drive_async(self.flow)
         try:
             return self._gave(await self.perform_async())
         except Parked as parked:

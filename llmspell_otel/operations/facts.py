@@ -45,7 +45,7 @@ def closing_facts_of(
         facts["hooks"] = [firing.record() for firing in operation.firings]
     if operation.decisions:
         facts["decisions"] = [decision.record() for decision in operation.decisions]
-    _add_findings(operation, facts)
+    facts |= _findings(operation)
     captures = ports.telemetry is not None and ports.telemetry.captures
     if error is not None:
         facts["error"] = _failure(operation, error, captures=captures)
@@ -54,7 +54,8 @@ def closing_facts_of(
     return facts
 
 
-def _add_findings(operation: "Operation", facts: dict[str, Any]) -> None:
+def _findings(operation: "Operation") -> dict[str, Any]:
+    facts: dict[str, Any] = {}
     if operation.calls:
         facts["calls"] = dict(operation.calls)
     if operation.chunks is not None:
@@ -65,6 +66,7 @@ def _add_findings(operation: "Operation", facts: dict[str, Any]) -> None:
         facts["forks"] = len(operation.forks)
     if operation.refusal:
         facts["refusal"] = operation.refusal
+    return facts
 
 
 def _failure(operation: "Operation", error: BaseException, *, captures: bool) -> Mapping[str, Any]:

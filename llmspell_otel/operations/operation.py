@@ -134,7 +134,11 @@ class Operation:
         linked = forked is not None and forked.parent is parent
         self.links = (forked.traceparent,) if forked is not None and linked else ()
         self.run: Run = parent.run if parent is not None else upstream.get() or Run()
-        self.name = _name_of(aspect.codec, call)
+        try:
+            self.name = aspect.codec.name(call) or "unknown"
+        except Exception as error:
+            guard.report("naming a call", error)
+            self.name = "unknown"
         self.context: Context | None = None
         self.attributes: dict[str, AttributeValue] = {}
         self.attempts = 0
@@ -357,14 +361,6 @@ class Operation:
 
 
 _COUNTED: Final = {Kind.MODEL: "inference", Kind.TOOL: "tool"}
-
-
-def _name_of(codec: Codec, call: Call) -> str:
-    try:
-        return codec.name(call) or "unknown"
-    except Exception as error:
-        guard.report("naming a call", error)
-        return "unknown"
 
 
 def outcome_of(error: BaseException | None) -> str:
