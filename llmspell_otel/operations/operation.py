@@ -15,6 +15,7 @@ from opentelemetry.util.types import AttributeValue
 
 from llmspell_otel.errors import OperationCancelled
 from llmspell_otel.events import UniversalEvent, make
+from llmspell_otel.events.ids import uuid7
 from llmspell_otel.guard import guard
 from llmspell_otel.hooks.context import Decision, HookContext
 from llmspell_otel.hooks.results import Cache
@@ -233,21 +234,24 @@ class Operation:
             return
         self._inherit()
         self.attributes |= self._request()
-        event = self._started()
+        event = self._event(self.moments.started, facts_of(self), self.started_ns)
         if telemetry is not None:
             placed = telemetry.begin(event, self.around)
             if placed is not None and self._place(placed):  # no place: no traces, only the rest
-                event = self._started()  # the one event that is published has the true ids
+                # The one event that is published has the true ids.
+                event = self._event(self.moments.started, facts_of(self), self.started_ns)
         if self.moments.listened:
             ports.bus.publish(event)
 
-    def _started(self) -> UniversalEvent:
+    def _event(self, event_type: str, data: dict[str, Any], timestamp: int) -> UniversalEvent:
         return make(
-            self.moments.started,
-            facts_of(self),
+            event_type,
+            data,
             correlation_id=self.correlation_id,
             traceparent=self.traceparent,
-            timestamp=self.started_ns,
+            timestamp=timestamp,
+            # Only what is kept or passed on needs one: spans are made without.
+            id=uuid7() if self.moments.listened else "",
         )
 
     def _count(self) -> None:
@@ -302,13 +306,8 @@ class Operation:
         """Publish the complete or error event, and let telemetry end the span."""
         elapsed = time.perf_counter_ns() - self.began
         data = closing_facts_of(self, self.started_ns + elapsed, outcome, error)
-        event = make(
-            self.moments.complete if error is None else self.moments.failed,
-            data,
-            correlation_id=self.correlation_id,
-            traceparent=self.traceparent,
-            timestamp=data["end_time"],
-        )
+        event_type = self.moments.complete if error is None else self.moments.failed
+        event = self._event(event_type, data, data["end_time"])
         if self.telemetry is not None:
             self.telemetry.end(event)
         if self.moments.listened:
