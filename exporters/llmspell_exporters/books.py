@@ -64,8 +64,10 @@ def folders() -> tuple[Path, ...]:
     named = os.environ.get(FOLDER, "").strip()
     if named.lower() == "none":
         return ()
-    chosen = (Path(named).absolute() if named else None, directory(), _own())
-    return tuple(dict.fromkeys(folder for folder in chosen if folder))
+    if named:
+        return (Path(named).absolute(),)
+    spool = directory()
+    return (spool, _own()) if spool else (_own(),)
 
 
 def _own() -> Path:
@@ -100,14 +102,15 @@ class Keeper:
 
     def __init__(self, books_of: Ledger) -> None:
         self._ledger = books_of
-        self._thread: Thread | None = None
         self._reset()
         books_of.at_end(self.end)
         os.register_at_fork(after_in_child=self._after_fork)
 
     def _reset(self) -> None:
         self._lock = Lock()
+        self._starting = Lock()  # of its own: who exports does not wait for a slow disk
         self._ending = Event()
+        self._thread: Thread | None = None
         self._descriptor: int | None = None
         self._written = b""
         self._room = 0
@@ -117,14 +120,11 @@ class Keeper:
         if self._descriptor is not None:
             with suppress(OSError):
                 os.close(self._descriptor)
-        started, self._thread = self._thread is not None, None
         self._reset()
-        if started:
-            self.start()
 
     def start(self) -> None:
-        """Write from now on, in a thread of its own."""
-        with self._lock:
+        """Write from now on, in a thread of its own; doing it twice is doing it once."""
+        with self._starting:
             if self._thread is None and not self._ending.is_set() and folders():
                 self._thread = Thread(target=self._run, name="llmspell-books", daemon=True)
                 with suppress(RuntimeError):  # too late for threads: `end` writes what there is

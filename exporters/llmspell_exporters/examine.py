@@ -20,6 +20,7 @@ from llmspell_otel.cli.findings import Finding
 
 _PROTOCOLS: Final[Mapping[str, Protocol]] = {"http": "http/protobuf", "grpc": "grpc"}
 _UNANSWERED: Final = {"unreachable", "timeout", "grpc_unavailable", "grpc_deadline_exceeded"}
+_SERVICES: Final = 5  # whose last runs are shown
 _AGES: Final = {"d": 86400, "h": 3600, "min": 60, "s": 1}
 _SIZES: Final = {"MB": 10**6, "kB": 10**3, "bytes": 1}
 
@@ -58,12 +59,15 @@ def _problem(to: Destination, timeout: float) -> str:
 
 
 def delivery() -> Iterator[Finding]:
-    """The books of every process that lives, and of each service's last; then the spools."""
+    """The books of every process that lives, and of the services' last runs; then the spools.
+
+    Bad is what those that live and the very last run have lost; of older runs it is just shown.
+    """
     found = [books for folder in folders() for books in kept(folder)]
-    shown = list(_latest(found))
-    for books in shown:
-        yield from _of(books)
-    if not shown:
+    last = max((books.time for books in found if not books.alive), default=0.0)
+    for books in _shown(found):
+        yield from _of(books, judged=books.alive or books.time == last)
+    if not found:
         yield Finding(_NO_BOOKS if folders() else f"no books are kept ({FOLDER}=none)")
     for spool in dict.fromkeys((str(directory() or ""), *(books.spool for books in found))):
         if spool:
@@ -76,25 +80,27 @@ _NO_BOOKS: Final = (
 )
 
 
-def _latest(found: list[Books]) -> Iterator[Books]:
-    seen = set()
+def _shown(found: list[Books]) -> Iterator[Books]:
+    """All that live, and the latest of each of the latest services."""
+    seen: set[str] = set()
     for books in sorted(found, key=lambda books: (not books.alive, -books.time)):
-        if books.alive or books.service not in seen:
+        if books.alive or (books.service not in seen and len(seen) < _SERVICES):
             yield books
         seen.add(books.service)
 
 
-def _of(books: Books) -> Iterator[Finding]:
-    state = "running" if books.alive else "ended" if books.ended else "killed"
+def _of(books: Books, *, judged: bool) -> Iterator[Finding]:
+    state = "running" if books.alive else "ended" if books.ended else "broke off"
     age = _age(time.time() - books.time)
     yield Finding(f"{books.service} (process {books.pid}, {state}), books of {age} ago:")
     for account in books.accounts:
         if account.made + account.adopted:
-            gone = account.queued if state == "killed" else 0
-            yield Finding(f"  {_line(account, gone)}", good=_judged(account, gone))
+            gone = 0 if books.alive or books.ended else account.queued
+            good = _good(account, gone) if judged else None
+            yield Finding(f"  {_line(account, gone)}", good=good)
 
 
-def _judged(account: Account, gone: int) -> bool | None:
+def _good(account: Account, gone: int) -> bool | None:
     if account.rejected or account.lost or gone or not account.balanced:
         return False
     return None if account.spooled else True

@@ -76,8 +76,7 @@ class Pipe:
         self._budget = options.pop("shutdown_budget", budget)
         self.ledger = options.pop("ledger", process_ledger)
         self.ledger.observe()
-        if self.ledger is process_ledger:
-            _keep_books()
+        self._keep_books()
         self.book = self.ledger.book(signal)
         self.to = destination(signal, **cast("Overrides", options))
         self._encode = encode
@@ -92,6 +91,7 @@ class Pipe:
 
     def enqueue(self, batch: Sequence[Any]) -> list[Parcel]:
         """Encode *batch*, whose records are queued in the books, and hand it over."""
+        self._keep_books()  # again, in the child of a fork
         return [
             self.delivery.submit(body, count)
             for body, count in encoding.encoded(self._encode, batch, self.book)
@@ -108,6 +108,7 @@ class Pipe:
             self.book.lose(count, "shutdown")
             return False
         if isinstance(batch, MetricsData):
+            self._keep_books()
             try:
                 parcels = [self.delivery.submit(self._encode(batch), count)]
             except Exception as error:
@@ -133,6 +134,13 @@ class Pipe:
             self.delivery.close(min(self._budget.begin(), time.monotonic() + timeout))
             self._budget.end()
 
+    def _keep_books(self) -> None:
+        if self.ledger is process_ledger:
+            with suppress(ImportError):  # no file locks on this system
+                from llmspell_exporters.books import keeper
+
+                keeper.start()
+
     def _wait(self, parcel: Parcel, timeout: float) -> bool:
         # Who waited in vain does not wait again before the receiver has said something.
         deadline = time.monotonic() + (0.0 if self._slow else timeout)
@@ -152,13 +160,6 @@ def _spool() -> Store | None:
     except ImportError:  # no file locks on this system
         return None
     return configured()
-
-
-def _keep_books() -> None:
-    with suppress(ImportError):  # no file locks on this system
-        from llmspell_exporters.books import keeper
-
-        keeper.start()
 
 
 def sender_to(to: Destination) -> Sender:

@@ -21,14 +21,19 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def ledger(folder: Path) -> Iterator[Ledger]:
-    """A ledger whose books are kept there."""
+def keeper(folder: Path, ledger: Ledger) -> Iterator[Keeper]:
+    """What keeps them there."""
     assert folder
-    one = Ledger()
-    keeper = Keeper(one)
-    keeper.start()
+    one = Keeper(ledger)
+    one.start()
     yield one
-    keeper.end()
+    one.end()
+
+
+@pytest.fixture
+def ledger() -> Ledger:
+    """A ledger of the test's own."""
+    return Ledger()
 
 
 def read(folder: Path, seconds: float = 30.0) -> list[books.Books]:
@@ -39,6 +44,7 @@ def read(folder: Path, seconds: float = 30.0) -> list[books.Books]:
     return found
 
 
+@pytest.mark.usefixtures("keeper")
 def test_a_reader_never_sees_half_of_a_change(folder: Path, ledger: Ledger) -> None:
     """Books that grow and change while they are read are whole and balanced, each time."""
     book = ledger.book(Signal.TRACES)
@@ -57,19 +63,20 @@ def test_a_reader_never_sees_half_of_a_change(folder: Path, ledger: Ledger) -> N
     assert kept(folder)[0].accounts[0] == last
 
 
+@pytest.mark.usefixtures("keeper")
 def test_nothing_made_nothing_written(folder: Path, ledger: Ledger) -> None:
     """A program that exports nothing leaves no file."""
-    assert ledger
     time.sleep(0.1)
     assert list(folder.iterdir()) == []
 
 
-def test_a_forked_child_has_books_of_its_own(folder: Path, ledger: Ledger) -> None:
+def test_a_forked_child_has_books_of_its_own(folder: Path, ledger: Ledger, keeper: Keeper) -> None:
     """The child's are another file; its end does not make the parent look dead."""
     ledger.book(Signal.TRACES).make(5)
     assert read(folder)
     child = os.fork()
     if child == 0:
+        keeper.start()
         ledger.book(Signal.TRACES).make(1)
         deadline = time.monotonic() + 5
         while len(kept(folder)) < 2 and time.monotonic() < deadline:
@@ -81,6 +88,7 @@ def test_a_forked_child_has_books_of_its_own(folder: Path, ledger: Ledger) -> No
     assert {pid: one.alive for pid, one in found.items()} == {os.getpid(): True, child: False}
 
 
+@pytest.mark.usefixtures("keeper")
 def test_old_books_go_when_new_ones_come(folder: Path, ledger: Ledger) -> None:
     """After a day, and beyond 64, but never those of a process that lives."""
     now = time.time()
@@ -94,6 +102,7 @@ def test_old_books_go_when_new_ones_come(folder: Path, ledger: Ledger) -> None:
     assert len(list(folder.glob("*.books"))) == 64 - 10 + 1
 
 
+@pytest.mark.usefixtures("keeper")
 def test_only_the_owner_can_read_them(folder: Path, ledger: Ledger) -> None:
     """The receiver's words are in them."""
     ledger.book(Signal.TRACES).make(1)

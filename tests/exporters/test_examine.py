@@ -114,6 +114,13 @@ def test_after_a_run_that_lost_spans(environment: dict[str, str], tmp_path: Path
     assert status == 1
     books = "0 queued, 0 acknowledged, 0 rejected, 0 spooled, 5 lost (shutdown 5)"
     assert f"!!   spans: 5 made, {books}\n" in said
+    # A run after it, of another service, that lost nothing: the old loss is shown, no more.
+    with OtlpReceiver(grpc=False) as receiver:
+        later = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.http_endpoint, "OTEL_SERVICE_NAME": "b"}
+        ran(environment | {"OTEL_TRACES_EXPORTER": "otlp"} | later, tmp_path)
+    status, said = doctor(environment)
+    assert status == 0, said
+    assert f"--   spans: 5 made, {books}\n" in said
 
 
 def test_what_the_receiver_refused_is_shown_with_its_words(
@@ -141,7 +148,7 @@ def test_while_the_program_runs_and_after_it_was_killed(
         process.send_signal(signal.SIGKILL)
         process.wait()
         status, said = doctor(environment)
-    assert f"process {process.pid}, killed)" in said
+    assert f"process {process.pid}, broke off)" in said
     assert "!!   spans: 5 made, 5 queued, which its end has lost, 0 acknowledged," in said
     assert status == 1
 
