@@ -14,7 +14,8 @@ from pydantic import Field
 from llmspell_otel.builtin.description import Builtin, BuiltinSettings, Parts, Row, Words
 from llmspell_otel.builtin.fingerprint import Unkeyable, fingerprint
 from llmspell_otel.builtin.flights import Flight, Flights, would_deadlock
-from llmspell_otel.builtin.state import PerOperation, in_event_loop, offloaded, publish, user_of
+from llmspell_otel.builtin.identity import conversation_of, user_of
+from llmspell_otel.builtin.state import PerOperation, in_event_loop, offloaded, publish
 from llmspell_otel.builtin.vault import Entry, Memory, packed, unpacked, weigh
 from llmspell_otel.guard import guard
 from llmspell_otel.hooks.context import Decision, HookContext
@@ -70,6 +71,8 @@ class CachingSettings(BuiltinSettings):
     """Whether dates and times within texts are the same to it."""
     scope: Literal["all", "user", "conversation"] = "all"
     """Who shares answers."""
+    trust_baggage: bool = False
+    """Whether the user is also read from OpenTelemetry baggage."""
     single_flight: bool = True
     """Whether equal calls at the same time wait for the first of them."""
     wait: float = Field(30.0, gt=0)
@@ -145,8 +148,14 @@ class Cacher:
         }
         about = [context.component.type, context.component.name, *_endpoint(context.operation)]
         if self.settings.scope != "all":
-            about.append(_SCOPES[self.settings.scope](context))
+            about.append(self._sharing(context))
         return fingerprint([about, chosen], without_times=self.settings.ignore_times)
+
+    def _sharing(self, context: HookContext) -> str:
+        """Among whom answers are shared."""
+        if self.settings.scope == "user":
+            return user_of(context, trust_baggage=self.settings.trust_baggage)
+        return conversation_of(context)
 
     # -- before a call
 
@@ -285,17 +294,6 @@ class Cacher:
         if data is not None and self._redis is not None:
             name, expiry = f"{self.settings.redis_prefix}{key}", max(1, int(entry.ttl * 1000))
             self._redis.ask(lambda client: client.set(name, data, px=expiry))
-
-
-def _conversation(context: HookContext) -> str:
-    attributes: Any = getattr(context.operation, "attributes", {})
-    return str(attributes.get(semconv.CONVERSATION_ID) or context.correlation_id)
-
-
-_SCOPES: Final[dict[str, Callable[[HookContext], str]]] = {
-    "user": user_of,
-    "conversation": _conversation,
-}
 
 
 def _endpoint(operation: Any) -> list[str]:

@@ -59,6 +59,25 @@ def identity_of(context: HookContext, *, trust_baggage: bool) -> Identity:
     return identity
 
 
+def user_of(context: HookContext, *, trust_baggage: bool) -> str:
+    """The user whom *context* is counted for: as `identity_of` says, or the call's own arguments.
+
+    ``anonymous`` where nobody says.
+    """
+    user = identity_of(context, trust_baggage=trust_baggage).user
+    given = context.input if isinstance(context.input, dict) else {}
+    named = (given.get(key) for key in ("user_id", "user", "safety_identifier"))
+    return user or next((str(each) for each in named if isinstance(each, (str, int))), _NAMELESS)
+
+
+_NAMELESS: Final = "anonymous"
+
+
+def conversation_of(context: HookContext) -> str:
+    """The conversation that *context* is part of; its run, where it is part of none."""
+    return _conversation(context) or context.correlation_id
+
+
 _SPELLINGS: Final = {
     "user": ("user_id", "user.id", "user", "enduser.id"),
     "tenant": ("tenant_id", "tenant.id", "tenant"),

@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from llmspell_otel.builtin.bucket import Buckets, Grant, Limit, MemoryBuckets
 from llmspell_otel.builtin.description import Builtin, BuiltinSettings, Parts, Row, Words
 from llmspell_otel.builtin.failures import headers_of, retry_after, status_of
-from llmspell_otel.builtin.state import PerOperation, offloaded, publish, user_of
+from llmspell_otel.builtin.identity import conversation_of, user_of
+from llmspell_otel.builtin.state import PerOperation, offloaded, publish
 from llmspell_otel.hooks.context import Decision, HookContext
 from llmspell_otel.hooks.options import HookOptions, OnFailure
 from llmspell_otel.hooks.results import Cancel, Redirect, Replace, Result, Retry
@@ -61,6 +62,8 @@ class RateLimitSettings(BuiltinSettings):
     key: str = "global"
     """Whose bucket: ``global``, ``component``, ``user``, or a template of ``{kind}``,
     ``{component}``, ``{user}`` and ``{conversation}``."""
+    trust_baggage: bool = False
+    """Whether the user is also read from OpenTelemetry baggage."""
     limits: dict[str, Quota] = Field(default_factory=dict)
     """Quotas of their own for components, by pattern; the first that fits holds."""
     action: Literal["cancel", "delay", "redirect", "cached"] = "cancel"
@@ -163,10 +166,13 @@ class Limiter:
             key = key.format(
                 kind=context.component.type,
                 component=context.component.name,
-                user=user_of(context) if "{user}" in key else "",
-                conversation=_conversation(context) if "{conversation}" in key else "",
+                user=self._user(context) if "{user}" in key else "",
+                conversation=conversation_of(context) if "{conversation}" in key else "",
             )
         return f"{pattern}|{key}"[:_LONGEST_KEY], limit
+
+    def _user(self, context: HookContext) -> str:
+        return user_of(context, trust_baggage=self.settings.trust_baggage)
 
     def _answer(self, context: HookContext, asked: _Admitted, grant: Grant) -> Result | None:
         if self.settings.headers:
@@ -267,11 +273,6 @@ class Limiter:
 
 _REMEMBERED: Final = 4096
 _LONGEST_PAUSE: Final = 600.0  # seconds that a provider's word holds a bucket back
-
-
-def _conversation(context: HookContext) -> str:
-    attributes: Any = getattr(context.operation, "attributes", {})
-    return str(attributes.get(semconv.CONVERSATION_ID) or context.correlation_id)
 
 
 def _tell(context: HookContext, limit: Limit, grant: Grant) -> None:

@@ -5,8 +5,6 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
-from opentelemetry import baggage
-
 from llmspell_otel.events import default_bus, make
 from llmspell_otel.guard import guard
 from llmspell_otel.hooks.context import HookContext
@@ -62,19 +60,3 @@ def publish(event_type: str, context: HookContext, data: dict[str, Any]) -> None
         about = {"kind": context.component.type, "name": context.component.name}
         event = make(event_type, {**about, **data}, correlation_id=context.correlation_id)
         guard.contained("publishing an event", bus.publish, event)
-
-
-_USER_KEYS = ("user_id", "user", "safety_identifier")
-
-
-def user_of(context: HookContext) -> str:
-    """Who the call is made for: by OpenTelemetry baggage, metadata, or its own arguments."""
-    for key in ("user.id", "enduser.id"):
-        if found := baggage.get_baggage(key):
-            return str(found)
-    given = context.input if isinstance(context.input, dict) else {}
-    for source in (context.metadata, given):
-        for key in _USER_KEYS:
-            if isinstance(found := source.get(key), (str, int)):
-                return str(found)
-    return "anonymous"

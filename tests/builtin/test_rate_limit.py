@@ -15,6 +15,7 @@ from opentelemetry import context as context_api
 
 from llmspell_otel import Hook, OperationCancelled, Retry, agent, tool
 from llmspell_otel.builtin.bucket import Limit, MemoryBuckets
+from llmspell_otel.builtin.identity import acting_as
 from llmspell_otel.builtin.rate_limit import Limiter, RateLimitSettings, rows_of
 from llmspell_otel.errors import SettingsError
 from llmspell_otel.hooks.registry import registry
@@ -212,11 +213,22 @@ def test_buckets_are_kept_by_key(key: str, ann: int, bob: int, others: int) -> N
 
 def test_the_user_may_be_in_the_baggage() -> None:
     """Where a service puts it for everything below."""
-    limited(Clock(), rate=1, burst=1, key="user")
+    limited(Clock(), rate=1, burst=1, key="user", trust_baggage=True)
     for user in ("ann", "bob"):
         token = context_api.attach(baggage.set_baggage("user.id", user))
         assert passed(work, 3, "somebody") == 1
         context_api.detach(token)
+
+
+def test_the_user_is_who_the_program_says() -> None:
+    """By `acting_as`; baggage, which callers can write, counts for nothing unless told to."""
+    limited(Clock(), rate=1, burst=1, key="user")
+    for user, through in (("ann", 1), ("bob", 1), ("ann", 0)):
+        token = context_api.attach(baggage.set_baggage("user.id", "mallory"))
+        with acting_as(user):
+            assert passed(work, 3, "somebody") == through
+        context_api.detach(token)
+    assert passed(work, 3, "somebody") == 1
 
 
 def test_conversations_have_their_own() -> None:

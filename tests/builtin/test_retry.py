@@ -1,6 +1,7 @@
 """The retry hook, on real SDK calls and on plain functions."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -13,6 +14,7 @@ from openai import BadRequestError, InternalServerError, RateLimitError
 from llmspell_otel import Hook, OperationCancelled, agent, tool
 from llmspell_otel.builtin.failures import retry_after, status_of
 from llmspell_otel.builtin.retry import Retries, RetrySettings
+from llmspell_otel.operations.effects import Sleep
 from llmspell_otel.testing import Reply
 from tests.builtin.support import ask, events, said, streamed
 
@@ -269,6 +271,25 @@ def test_no_attempt_begins_after_the_deadline(serve: Serve, sleeps: list[float])
     with pytest.raises(InternalServerError):
         ask(served.client)
     assert not sleeps
+
+
+def test_time_that_passes_counts_towards_the_deadline(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attempts and waits together: the fourth would begin after twelve of ten seconds."""
+    passed = [0.0]
+    monkeypatch.setattr(
+        Sleep, "perform", lambda effect: passed.__setitem__(0, passed[0] + effect.seconds)
+    )
+    settings = RetrySettings(base_delay=4, factor=1, jitter="none", max_attempts=10, max_elapsed=10)
+    retries = Retries(settings, clock=lambda: time.perf_counter() + passed[0])
+    Hook.register("model:error", retries.failed)
+    served = serve(*[DOWN] * 5)
+    with events("retry:*") as heard, pytest.raises(InternalServerError):
+        ask(served.client)
+    assert len(served.requests) == 3
+    assert passed == [8.0]
+    assert heard[-1]["attempts"] == 3
 
 
 def test_a_stream_that_could_not_be_opened_is_retried(serve: Serve, sleeps: list[float]) -> None:
