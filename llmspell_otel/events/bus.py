@@ -190,8 +190,10 @@ class EventBus:
         if not isinstance(event_type, str):
             mend = "name it in segments, as `tool:execution_complete`"
             raise EventError(f"event_type {event_type!r}", "is not text", mend)
-        found = sorted(self._root.find(event_type), key=_rank)
-        return tuple(subscription.deliver for subscription in found)
+        found = self._root.find(event_type)
+        if len(found) > 1:
+            found.sort(key=_rank)
+        return tuple([subscription.deliver for subscription in found])
 
 
 def _rank(subscription: Subscription) -> tuple[int, int]:

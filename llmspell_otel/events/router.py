@@ -21,10 +21,9 @@ S = TypeVar("S")
 class Node(Generic[T]):
     """One place in the trie: where a row of segments leads."""
 
-    __slots__ = ("deep", "globs", "here", "literals", "many", "one")
+    __slots__ = ("globs", "here", "literals", "many", "one")
 
-    def __init__(self, *, deep: bool = False) -> None:
-        self.deep = deep
+    def __init__(self) -> None:
         self.literals: dict[str, Node[T]] = {}
         self.globs: tuple[tuple[re.Pattern[str], Node[T]], ...] = ()
         self.one: Node[T] | None = None
@@ -64,7 +63,7 @@ class Node(Generic[T]):
         for segment in branch:
             child = node.child(segment)
             if child is None:
-                child = Node(deep=segment is Wildcard.MANY)
+                child = Node()
                 node.attach(segment, child)
             node = child
         node.here = (*node.here, value)
@@ -86,32 +85,24 @@ class Node(Generic[T]):
 
     def find(self, event_type: str) -> list[T]:
         """Everything whose branch matches *event_type*, each once."""
-        active: dict[Node[T], None] = {}
-        _enter(active, self)
+        active: list[Node[T]] = [self]
+        # Whoever stands at a `**` stands there to the end: it may match any number of segments.
+        deep: dict[Node[T], None] = {} if self.many is None else {self.many: None}
         for segment in split(event_type):
-            after: dict[Node[T], None] = {}
-            for node in active:
-                node._step(segment, after)  # noqa: SLF001 - the same class
+            after: list[Node[T]] = []
+            for node in (*active, *deep) if deep else active:
+                if (child := node.literals.get(segment)) is not None:
+                    after.append(child)
+                if (child := node.one) is not None:
+                    after.append(child)
+                if node.globs:
+                    after += [child for glob, child in node.globs if glob.fullmatch(segment)]
+            for node in after:
+                if (many := node.many) is not None:
+                    deep[many] = None
             active = after
-        return list(dict.fromkeys(value for node in active for value in node.here))
-
-    def _step(self, segment: str, after: "dict[Node[T], None]") -> None:
-        if self.deep:
-            after[self] = None
-        if (child := self.literals.get(segment)) is not None:
-            _enter(after, child)
-        if (child := self.one) is not None:
-            _enter(after, child)
-        for glob, child in self.globs:
-            if glob.fullmatch(segment):
-                _enter(after, child)
-
-
-def _enter(active: dict[Node[T], None], node: Node[T]) -> None:
-    """Stand at *node*, and behind its `**`, which may match no segment at all."""
-    active[node] = None
-    if (many := node.many) is not None:
-        active[many] = None
+        found = [value for node in (*active, *deep) for value in node.here]
+        return list(dict.fromkeys(found)) if len(found) > 1 else found
 
 
 class Pattern:
