@@ -38,6 +38,11 @@ def rate(metric: str, by: str = "", extra: str = "") -> str:
     return f"{grouped} (rate({series(metric, extra)}[$__rate_interval]))"
 
 
+def total(metric: str, by: str) -> str:
+    """What a gauge says now, summed by the labels *by*."""
+    return f"sum by ({by}) ({series(metric)})"
+
+
 def ratio(part: str, whole: str) -> str:
     """A part of a whole; empty where the whole is zero."""
     return f"{part} / ({whole} > 0)"

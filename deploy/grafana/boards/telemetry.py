@@ -1,10 +1,10 @@
 """Is what the other dashboards show complete?"""
 
 from deploy.grafana.model import Board, Kind, Panel, Query, Row
-from deploy.grafana.queries import ENVIRONMENT, SERVICE, rate, ratio, series
+from deploy.grafana.queries import ENVIRONMENT, SERVICE, rate, ratio, total
+from deploy.grafana.shapes import legend, rates
 
-_INSTANCE = "service_name, service_instance_id"
-_BY_INSTANCE = "{{service_name}} · {{service_instance_id}}"
+_INSTANCE = "service_instance_id, service_name"
 _SIGNALS = {"spans": "spans", "metric_points": "points", "log_records": "records"}
 
 
@@ -22,26 +22,20 @@ def _collector(what: str, by: str, said: str = "") -> tuple[Query, ...]:
 _AGENT_ROW = Row(
     "In the agents",
     (
-        Panel(
-            title="Events",
-            why="Events that subscribers were given, a second, by service.",
+        rates(
+            "Events",
+            "Events that subscribers were given, a second, by service.",
+            "llmspell_event_processed_total",
+            _INSTANCE,
             unit="ops",
-            queries=(Query(rate("llmspell_event_processed_total", _INSTANCE), _BY_INSTANCE),),
         ),
-        Panel(
-            title="Events dropped",
-            why="Must be zero. By reason: a full queue wants a faster subscriber or more room.",
+        rates(
+            "Events dropped",
+            "Must be zero. By reason: a full queue wants a faster subscriber or more room.",
+            "llmspell_event_processed_total",
+            f"{_INSTANCE}, error_type",
+            'error_type!=""',
             unit="ops",
-            queries=(
-                Query(
-                    rate(
-                        "llmspell_event_processed_total",
-                        f"{_INSTANCE}, error_type",
-                        'error_type!=""',
-                    ),
-                    "{{error_type}} · {{service_name}}",
-                ),
-            ),
         ),
         Panel(
             title="Event queues",
@@ -50,10 +44,10 @@ _AGENT_ROW = Row(
             queries=(
                 Query(
                     ratio(
-                        f"sum by ({_INSTANCE}) ({series('llmspell_event_queue_size')})",
-                        f"sum by ({_INSTANCE}) ({series('llmspell_event_queue_capacity')})",
+                        total("llmspell_event_queue_size", _INSTANCE),
+                        total("llmspell_event_queue_capacity", _INSTANCE),
                     ),
-                    _BY_INSTANCE,
+                    legend(_INSTANCE),
                 ),
             ),
         ),
@@ -80,21 +74,22 @@ _AGENT_ROW = Row(
             width=12,
             queries=(
                 Query(
-                    f"sum by ({_INSTANCE}, llmspell_export_signal, llmspell_export_state)"
-                    f" ({series('llmspell_export_pending')})",
+                    total(
+                        "llmspell_export_pending",
+                        f"{_INSTANCE}, llmspell_export_signal, llmspell_export_state",
+                    ),
                     "{{llmspell_export_signal}} {{llmspell_export_state}} · {{service_name}}",
                 ),
             ),
         ),
-        Panel(
-            title="Spans that the SDK exported",
-            why="A second, given up ones included: what was delivered the collectors tell. Needs"
+        rates(
+            "Spans that the SDK exported",
+            "A second, given up ones included: what was delivered the collectors tell. Needs"
             " OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED=true in the agent.",
+            "otel_sdk_exporter_span_exported_total",
+            _INSTANCE,
             unit="ops",
             width=12,
-            queries=(
-                Query(rate("otel_sdk_exporter_span_exported_total", _INSTANCE), _BY_INSTANCE),
-            ),
         ),
         Panel(
             title="SDK span queue",
@@ -103,11 +98,11 @@ _AGENT_ROW = Row(
             width=12,
             queries=(
                 Query(
-                    f"sum by ({_INSTANCE}) ({series('otel_sdk_processor_span_queue_size')})",
+                    total("otel_sdk_processor_span_queue_size", _INSTANCE),
                     "waiting · {{service_instance_id}}",
                 ),
                 Query(
-                    f"sum by ({_INSTANCE}) ({series('otel_sdk_processor_span_queue_capacity')})",
+                    total("otel_sdk_processor_span_queue_capacity", _INSTANCE),
                     "room · {{service_instance_id}}",
                 ),
             ),
