@@ -4,7 +4,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -94,16 +94,43 @@ def condition_of(text: str) -> tuple[str, tuple[str, Any]]:
         return path, (operator, value)
 
 
+_patterns = click.argument("patterns", nargs=-1)
+_json = click.option("--json", "as_json", is_flag=True, help="Write lines of JSON.")
+_CONDITIONS = (
+    _patterns,
+    folder_option,
+    click.option("--run", help="Only this correlation id."),
+    click.option(
+        "--since", type=time_of, metavar="TIME", help="Not before: 2026-11-22T20:00, or 15m ago."
+    ),
+    click.option("--until", type=time_of, metavar="TIME", help="Before."),
+    click.option(
+        "--where",
+        type=condition_of,
+        metavar="PATH=VALUE",
+        multiple=True,
+        help="As data.amount>=500; repeatable.",
+    ),
+)
+
+
+def _conditions(function: Callable[..., None]) -> Callable[..., None]:
+    """What every command that chooses events can be asked."""
+    for option in reversed(_CONDITIONS):
+        function = option(function)
+    return function
+
+
 @click.group(short_help="Follow, find, export and count the events that were kept.")
 def command() -> None:
     """Follow, find, export and count the events that the journal keeps."""
 
 
 @command.command()
-@click.argument("patterns", nargs=-1)
+@_patterns
 @folder_option
 @click.option("-n", "--number", default=10, show_default=True, help="How many to begin with.")
-@click.option("--json", "as_json", is_flag=True, help="Write lines of JSON.")
+@_json
 @click.option("--once", is_flag=True, help="Do not wait for more.")
 def tail(
     patterns: tuple[str, ...], folder: Path, number: int, *, as_json: bool, once: bool
@@ -122,23 +149,10 @@ def tail(
 
 
 @command.command()
-@click.argument("patterns", nargs=-1)
-@folder_option
-@click.option("--run", help="Only this correlation id.")
-@click.option(
-    "--since", type=time_of, metavar="TIME", help="Not before: 2026-11-22T20:00, or 15m ago."
-)
-@click.option("--until", type=time_of, metavar="TIME", help="Before.")
-@click.option(
-    "--where",
-    type=condition_of,
-    metavar="PATH=VALUE",
-    multiple=True,
-    help="As data.amount>=500; repeatable.",
-)
+@_conditions
 @click.option("--limit", type=int, help="At most so many.")
 @click.option("--newest-first", is_flag=True, help="The latest arrivals first.")
-@click.option("--json", "as_json", is_flag=True, help="Write lines of JSON.")
+@_json
 def query(patterns: tuple[str, ...], folder: Path, *, as_json: bool, **conditions: Any) -> None:
     """Show the events that meet every condition. PATTERNS choose types: 'tool:*' '**.error'."""
     with kept(folder) as journal:
@@ -147,20 +161,7 @@ def query(patterns: tuple[str, ...], folder: Path, *, as_json: bool, **condition
 
 @command.command()
 @click.argument("target", type=click.File("wb"))
-@click.argument("patterns", nargs=-1)
-@folder_option
-@click.option("--run", help="Only this correlation id.")
-@click.option(
-    "--since", type=time_of, metavar="TIME", help="Not before: 2026-11-22T20:00, or 15m ago."
-)
-@click.option("--until", type=time_of, metavar="TIME", help="Before.")
-@click.option(
-    "--where",
-    type=condition_of,
-    metavar="PATH=VALUE",
-    multiple=True,
-    help="As data.amount>=500; repeatable.",
-)
+@_conditions
 def export(target: Any, patterns: tuple[str, ...], folder: Path, **conditions: Any) -> None:
     """Write events as lines of JSON to the file TARGET; `-` is the standard output."""
     with kept(folder) as journal:

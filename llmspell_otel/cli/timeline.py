@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from llmspell_otel.cli.events import folder_option, kept
+from llmspell_otel.cli.events import folder_option, kept, moment
 from llmspell_otel.events.journal import Journal
 from llmspell_otel.events.store.index import Query
 from llmspell_otel.events.timeline import build, page, waterfall
@@ -43,8 +43,6 @@ def command(run: str | None, folder: Path, html: Path | None, runs: int) -> None
 
 
 def _list(journal: Journal, limit: int) -> None:
-    from llmspell_otel.cli.events import moment
-
     runs = journal.runs(limit)
     if not runs:
         click.echo("no runs are kept", err=True)
