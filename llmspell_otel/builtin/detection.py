@@ -130,12 +130,24 @@ _ROWS: Final[tuple[tuple[Family, str, str, tuple[str, ...]], ...]] = (
     ("sql", "tautology", (r"(?i)['\")]\s{0,8}(?:or|and)\s{1,8}(?:['\"(]?(\w{1,20})['\")]?"
      r"\s{0,4}=\s{0,4}['\"(]?\1|true\b|not\s{1,4}false\b)"),
      (" or", " and", "'or", "\tor", "\nor")),
-    ("sql", "union", r"(?i)\bunion\s{1,8}(?:all\s{1,8})?select\b", ("union",)),
+    ("sql", "tautology", (r"(?i)\b(?:and|or|having|where)\s{1,8}[('\"]{0,4}\d{1,10}[)'\"]{0,4}"
+     r"\s{0,4}=\s{0,4}['\"(]{0,3}\d{1,10}|['\")]\s{0,8}(?:and|or)\s{1,8}['\"][\w%]{0,20}['\"]\s{0,4}="
+     r"|\bcase\s{1,8}when\s{1,8}\(?\d{1,10}\s{0,4}="), ("=",)),
+    ("sql", "union", r"(?i)\bunion(?:[\s(*/+!0-9]|all\b|distinct\b){1,24}select\b", ("union",)),
+    ("sql", "subquery", (r"(?i)(?:^|[=,+(|*/-]\s{0,4}|\b(?:and|or|in|where|div)\s{0,8})"
+     r"\(\s{0,4}select\b"), ("select",)),
+    ("sql", "order_by_column",
+     r"(?i)[\d'\")]\s{1,8}order\s{1,4}by\s{1,4}\d{1,4}\s{0,4}(?:--|#|/\*|$)", ("order",)),
+    ("sql", "probing", (r"(?i)\b(?:updatexml|extractvalue|group_concat|concat_ws)\s{0,4}\("
+     r"|\binformation_schema\b|@@(?:version|hostname|datadir)|\bdbms_lock\.|\bcha?r\(\d{1,3}\)"),
+     ("updatexml", "extractvalue", "concat", "information_schema", "@@", "dbms_lock", "chr(",
+      "char(")),
     ("sql", "stacked_query", (r"(?i)['\")\d]?\s{0,8};\s{0,8}(?:drop|truncate|alter|create)\s{1,8}"
      r"(?:table|database|schema|user|view|index)\b|;\s{0,8}(?:delete\s{1,8}from|"
-     r"insert\s{1,8}into|update\s{1,8}\w{1,64}\s{1,8}set|exec(?:ute)?\s{0,8}[\s(])"), (";",)),
+     r"insert\s{1,8}into|update\s{1,8}\w{1,64}\s{1,8}set|exec(?:ute)?\s{0,8}[\s(]|"
+     r"select\s{1,8}\w{1,40}\s{0,4}\()"), (";",)),
     ("sql", "comment_out", r"'\s{0,8}(?:--(?:\s|$)|/\*|#\s{0,4}$)", ("'",)),
-    ("sql", "blind", (r"(?i)\b(?:sleep|benchmark|pg_sleep|load_file)\s{0,4}\(\s{0,4}['\"\d]"
+    ("sql", "blind", (r"(?i)(?<![\w.])(?:sleep|benchmark|pg_sleep|load_file)\s{0,4}\(\s{0,4}['\"\d]"
      r"|waitfor\s{1,8}delay|xp_cmdshell|\binto\s{1,8}outfile\b"),
      ("sleep", "benchmark", "waitfor", "xp_cmdshell", "load_file", "outfile")),
     ("shell", "chained_command", (r"(?:;|&&|\|\|?|\n|&)\s{0,8}(?:sudo\s{1,4})?(?:/[\w/]{1,40}/)?"
@@ -154,8 +166,13 @@ _ROWS: Final[tuple[tuple[Family, str, str, tuple[str, ...]], ...]] = (
      ("/etc/", "/proc/", "/root/", "/.", "\\")),
     ("path", "null_byte", r"\x00|%00", ("\x00", "%00")),
     ("markup", "script", (r"(?i)<\s{0,8}(?:script|iframe|object|embed)\b|javascript:"
-     r"(?=[\w(])|<[a-z]{1,20}\b[^<>]{0,500}[\s/]on[a-z]{3,20}\s{0,8}="),
+     r"(?=[\w(])|<[a-z]{1,20}\b[^<>]{0,500}[\s/]on[a-z]{3,20}[^\w<>='\"]{0,30}="),
      ("<", "javascript")),
+    ("markup", "active_content", (r"(?i)\bvbscript:(?=[\w(])|[\s\"';:/*]expression\("
+     r"|-moz-binding\s{0,4}:|\bbehavior\s{0,4}:\s{0,4}url|@im\\?port\b|&#(?:x0{0,6}6a|0{0,6}106)(?![0-9a-f])"
+     r"|jav(?:\s|%00|&#x?[0-9a-d]{1,7};?){1,8}ascript|<\s{0,4}base\b"
+     r"|<(?:meta|link)\b[^<>]{0,200}\b(?:http-equiv|stylesheet)"),
+     ("vbscript", "expression(", "-moz-binding", "behavior", "@im", "&#", "jav", "<")),
     ("prompt", "override", (r"(?i)\b(?:ignore|disregard|forget|override|bypass|do not follow)"
      r"\s{1,4}(?:(?:all|any|every|the|your|my|of|these|those|previous|prior|above|earlier|preceding|"
      r"system|safety|original|initial|existing)\s{1,4}){1,6}(?:instruction|prompt|rule|direction|"

@@ -15,6 +15,17 @@ SEEDS = (
     *("a", "sk-", "eyJ", "eyJaaaaaaaaaa.", "bearer a", "a@", "@a.", "1", "4111 ", "+1 ", "' or a"),
     *("; drop ", "union all ", "sleep (", "; sudo ", "|/a/", "`rm", "$(", "rm -r", "../", "/."),
     *("<a ", "ignore all ", "you are now ", "show me ", "\n##", "![](https://a?", "send all "),
+    *("union (", "union all/*", "and (((1", "' or 'a", "case when 1 ", "(select", ",(select "),
+    *(
+        "1 order by 1 ",
+        "concat_ws ",
+        "char(1",
+        "; select a",
+        "<a onaaa(",
+        "<meta ",
+        "jav&#0",
+        "&#0",
+    ),
     *("password=", "a://a:", "-----BEGIN PRIVATE KEY-----", "\u200b", "GB82 AAAA ", "\x00", "\n"),
 )
 
