@@ -186,7 +186,10 @@ def test_4_a_hanging_hook_is_cut_off() -> None:
 
 
 def test_5_a_hook_that_ignores_cancellation_is_quarantined() -> None:
-    """The caller goes on; the hook is left out at once."""
+    """The caller goes on within its time and 50 ms; the hook is left out at once.
+
+    The quickest of three counts: what the machine takes from a test is not the hook's.
+    """
 
     async def stubborn(context: Any) -> None:
         while True:
@@ -195,8 +198,6 @@ def test_5_a_hook_that_ignores_cancellation_is_quarantined() -> None:
             except asyncio.CancelledError:
                 continue
 
-    handle = Hook.register(BEFORE, stubborn, timeout=0.03)
-
     async def main() -> float:
         began = time.perf_counter()
         assert await awork(1) == 1
@@ -204,8 +205,13 @@ def test_5_a_hook_that_ignores_cancellation_is_quarantined() -> None:
         assert len(asyncio.all_tasks()) == 1
         return taken
 
-    assert asyncio.run(main()) < 0.03 + 0.25  # 50 ms on a machine of one's own
-    assert handle.breaker.state is BreakerState.OPEN
+    taken = []
+    for _ in range(3):
+        handle = Hook.register(BEFORE, stubborn, timeout=0.03)
+        taken.append(asyncio.run(main()))
+        assert handle.breaker.state is BreakerState.OPEN
+        handle.unregister()
+    assert min(taken) < 0.03 + 0.05
 
 
 def test_6_a_blocking_hook_blocks_once() -> None:
