@@ -12,15 +12,13 @@ All times are nanoseconds of one monotonic clock; the wall clock is never read.
 """
 
 import itertools
-import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import StrEnum
-from threading import Lock, RLock
+from threading import RLock
 from typing import Final
 
+from llmspell_otel.hooks.breaker_states import BreakerState, BreakerStats, Changes, OnChange
 from llmspell_otel.hooks.forks import watch_forks
 from llmspell_otel.hooks.profiles import (
     CONSERVATIVE,
@@ -44,8 +42,6 @@ __all__ = [
     "OnChange",
 ]
 
-_logger = logging.getLogger(__name__)
-
 NEVER: Final = (1 << 63) - 1
 """The time, in nanoseconds, at which nothing happens any more."""
 
@@ -53,48 +49,8 @@ NO_PROBE: Final = -1
 """The permit of a call that needed none: its report never decides for a probe."""
 
 
-class BreakerState(StrEnum):
-    """Whether a hook is called."""
-
-    CLOSED = "closed"
-    """Called; failures and slow calls are counted."""
-    OPEN = "open"
-    """Left out until its time to recover is over."""
-    HALF_OPEN = "half_open"
-    """Called by one probe at a time, to see whether it has recovered."""
-    FORCED_OPEN = "forced_open"
-    """Left out until told otherwise."""
-    DISABLED = "disabled"
-    """Called; nothing is counted."""
-    METRICS_ONLY = "metrics_only"
-    """Called; counted, but never opened."""
-
-
 _PASSING = frozenset({BreakerState.CLOSED, BreakerState.DISABLED, BreakerState.METRICS_ONLY})
 _COUNTING = frozenset({BreakerState.CLOSED, BreakerState.METRICS_ONLY})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BreakerStats:
-    """What one breaker has seen; totals run since its creation or its last `reset`."""
-
-    state: BreakerState
-    reason: str
-    """Why it last changed its state; empty before the first change."""
-    failures: int
-    """Failures now in the window (no more than the threshold is remembered)."""
-    slow_calls: int
-    """Slow calls now in the window, or slow probes while half open."""
-    successes: int
-    """Fast probes since it became half open."""
-    total_failures: int
-    total_slow_calls: int
-    total_refused: int
-    total_openings: int
-
-
-OnChange = Callable[[BreakerState, BreakerState, str], None]
-"""Told of a change: the old state, the new one, and the reason."""
 
 
 class _Window:
@@ -143,8 +99,6 @@ class Breaker:
         "_failed",
         "_lock",
         "_next_open_ns",
-        "_notifying",
-        "_on_change",
         "_openings",
         "_probe",
         "_probe_slow",
@@ -183,8 +137,7 @@ class Breaker:
         self.opened_at: int | None = None
         """When it last opened; None while it is passing."""
         self._clock = clock
-        self._on_change = on_change
-        self._changes: deque[tuple[BreakerState, BreakerState, str]] = deque()
+        self._changes = Changes(on_change)
         self.after_fork()
         watch_forks(self)
         window_ns = _nanoseconds(profile.failure_window)
@@ -198,7 +151,7 @@ class Breaker:
         """Take new locks."""
         # Re-entrant: the garbage collector may run a finaliser, and so a hook, in our midst.
         self._lock = RLock()
-        self._notifying = Lock()
+        self._changes.after_fork()
 
     def _start_over(self) -> None:
         self._failed.clear()
@@ -225,7 +178,7 @@ class Breaker:
             return NO_PROBE
         with self._lock:
             permit = self._claim(now_ns)
-        self._notify()
+        self._changes.tell()
         if not permit:
             next(self._refusals)
         return permit
@@ -266,7 +219,7 @@ class Breaker:
             self._probe_successes += 1
             if self._probe_successes >= self.profile.success_threshold:
                 self._close("recovered")
-        self._notify()
+        self._changes.tell()
 
     def failure(self, now_ns: int, elapsed_ns: int = 0, permit: int | None = None) -> None:
         """The hook raised or overran its time; if it was slow too, it counts as both."""
@@ -280,7 +233,7 @@ class Breaker:
                 self._count(now_ns, failed=True, slow=slow)
             elif self._return(permit):
                 self._open(now_ns, "a probe failed")
-        self._notify()
+        self._changes.tell()
 
     def slow(self, now_ns: int, elapsed_ns: int, permit: int | None = None) -> None:
         """The hook went well but took *elapsed_ns*; below `slow_ns` that is a success."""
@@ -297,7 +250,7 @@ class Breaker:
                 self._probe_slow += 1
                 if self._probe_slow >= self.profile.slow_call_threshold:
                     self._open(now_ns, "probes were slow")
-        self._notify()
+        self._changes.tell()
 
     def release(self, permit: int | None = None) -> None:
         """A permitted call told nothing about the hook (it was cancelled): probe anew."""
@@ -337,14 +290,14 @@ class Breaker:
         with self._lock:
             if self.state in (BreakerState.CLOSED, BreakerState.HALF_OPEN):
                 self._open(self._clock(), reason)
-        self._notify()
+        self._changes.tell()
 
     def reset(self) -> None:
         """Close, whatever the state, and forget all counts."""
         with self._lock:
             self._close("reset")
             self._start_over()
-        self._notify()
+        self._changes.tell()
 
     def force_open(self) -> None:
         """Leave the hook out until `reset`."""
@@ -365,7 +318,7 @@ class Breaker:
             forced = state is BreakerState.FORCED_OPEN
             self.retry_at_ns = NEVER if forced else 0
             self.opened_at = self._clock() if forced else None
-        self._notify()
+        self._changes.tell()
 
     # -- reading
 
@@ -418,23 +371,10 @@ class Breaker:
     def _become(self, state: BreakerState, reason: str) -> None:
         if state is self.state:
             return
-        if self._on_change is not None:
-            self._changes.append((self.state, state, reason))
+        self._changes.note(self.state, state, reason)
         self.state = state
         self.passing = state in _PASSING
         self._reason = reason
-
-    def _notify(self) -> None:
-        """Pass the changes on; whoever is at it already takes those of the others along."""
-        on_change = self._on_change
-        while on_change and self._changes and self._notifying.acquire(blocking=False):
-            try:
-                while self._changes:
-                    on_change(*self._changes.popleft())
-            except Exception:
-                _logger.exception("a breaker's on_change failed")
-            finally:
-                self._notifying.release()
 
 
 def _nanoseconds(seconds: float) -> int:

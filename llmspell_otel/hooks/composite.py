@@ -15,53 +15,30 @@ fail too. With ``on_child_failure="raise"`` the first failure is the composite's
 how composites registered ``on_failure="cancel"`` fail closed.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any, Literal, get_args
+from functools import partial
+from typing import Literal, get_args
 
 from llmspell_otel.errors import HookError
-from llmspell_otel.hooks.answers import (
-    Answer,
-    Minutes,
-    Rules,
-    Tie,
-    chained,
-    handed_over,
-    overlaid,
-    resolved,
-    voted,
-)
+from llmspell_otel.hooks.answers import Answer, Tie, handed_over
 from llmspell_otel.hooks.context import HookContext
-from llmspell_otel.hooks.errands import (
-    Child,
-    Errand,
-    run_in_tasks,
-    run_in_threads,
-    run_in_turn,
+from llmspell_otel.hooks.errands import Child, Errand, run_in_tasks, run_in_threads, run_in_turn
+from llmspell_otel.hooks.meetings import (
+    Group,
+    Merge,
+    Plan,
+    Together,
+    Vote,
+    among,
+    in_turn,
+    until_one_acts,
 )
-from llmspell_otel.hooks.isolation import changes, isolated
 from llmspell_otel.hooks.ratios import ratio_of
 from llmspell_otel.hooks.registry import HookFunction, check_signature, is_async, name_of
-from llmspell_otel.hooks.results import Modified, Result
+from llmspell_otel.hooks.results import Result
 
 OnChildFailure = Literal["skip", "raise"]
-Merge = Literal["isolate", "merge"]
-
-
-@dataclass(frozen=True, slots=True)
-class _Round:
-    """Several errands at the same time."""
-
-    errands: Sequence[Errand]
-    width: int
-    timeout: float | None
-    threads: bool
-
-
-# A composite says what it wants done and is resumed once it is; its answer comes last.
-_Flow = Iterator[Errand | _Round | Answer]
-_Plan = Callable[["Composite", HookContext], _Flow]
 
 
 class Composite:
@@ -70,14 +47,15 @@ class Composite:
     def __init__(
         self,
         hooks: Sequence[HookFunction],
-        plan: _Plan,
+        plan: Plan,
         name: str,
         on_child_failure: OnChildFailure,
     ) -> None:
         self.__name__ = name
         self.children = tuple(_child(hook) for hook in hooks)
         self.on_child_failure = on_child_failure
-        self._plan = plan
+        group = Group(name, self.children, strict=on_child_failure == "raise")
+        self._meet = partial(plan, group)
 
     @property
     def errors(self) -> int:
@@ -102,7 +80,7 @@ class SyncComposite(Composite):
 
     def answer(self, context: HookContext) -> Answer:
         """Ask the children; bring nothing into effect."""
-        for wish in self._plan(self, context):
+        for wish in self._meet(context):
             if isinstance(wish, Answer):
                 return wish
             if isinstance(wish, Errand):
@@ -123,7 +101,7 @@ class AsyncComposite(Composite):
 
     async def answer(self, context: HookContext) -> Answer:
         """Ask the children; bring nothing into effect."""
-        for wish in self._plan(self, context):
+        for wish in self._meet(context):
             if isinstance(wish, Answer):
                 return wish
             if isinstance(wish, Errand):
@@ -148,48 +126,6 @@ def _as_it_is(answer: Answer) -> Answer:
     return answer
 
 
-class _Meeting:
-    """One asking of a composite's children: who answered, who failed, and the record of it."""
-
-    def __init__(self, composite: Composite, context: HookContext) -> None:
-        self.composite = composite
-        self.minutes = Minutes(context.point.spelling)
-        self.answers: list[Answer] = []
-        self._context = context
-        self._errors: list[Exception] = []
-
-    @property
-    def failed(self) -> bool:
-        """Whether a failure has settled it."""
-        return bool(self._errors) and self.composite.on_child_failure == "raise"
-
-    def hear(self, errand: Errand) -> Answer | None:
-        """Take in what came of *errand*; None if it failed."""
-        errand.child.fared(errand.error)
-        if errand.answer is not None:
-            answer = replace(errand.answer, who=errand.child.name)
-            self.answers.append(answer)
-            return answer
-        if isinstance(errand.error, Exception):
-            self.minutes.failed(errand.child.name, errand.error)
-            self._errors.append(errand.error)
-        return None
-
-    def close(self) -> None:
-        """End the asking.
-
-        Raises:
-            Exception: the first failure, if one is enough or nobody answered; of several
-                that all failed, an `ExceptionGroup`.
-        """
-        if not self._errors or (self.answers and not self.failed):
-            return
-        self._context.decisions.extend(self.minutes.decisions)
-        if self.failed or len(self._errors) == 1:
-            raise self._errors[0]
-        raise ExceptionGroup(f"every hook of {self.composite.__name__} failed", self._errors)
-
-
 # -- the four
 
 
@@ -206,22 +142,7 @@ def sequential(
         HookSignatureError: a hook cannot be called with a context.
         HookError: an option is not one of its values.
     """
-
-    def plan(composite: Composite, context: HookContext) -> _Flow:
-        meeting = _Meeting(composite, context)
-        working = context.copy()
-        for child in composite.children:
-            errand = Errand(child, working)
-            yield errand
-            answer = meeting.hear(errand)
-            if meeting.failed or (answer is not None and answer.decision is not None):
-                break
-            if answer is not None and answer.modified is not None:
-                working.apply(Modified(answer.modified))
-        meeting.close()
-        yield chained(composite.__name__, meeting.answers, meeting.minutes)
-
-    return _composite("sequential", hooks, plan, on_child_failure, name)
+    return _composite("sequential", hooks, in_turn, on_child_failure, name)
 
 
 def first_match(
@@ -233,19 +154,7 @@ def first_match(
         HookSignatureError: a hook cannot be called with a context.
         HookError: an option is not one of its values.
     """
-
-    def plan(composite: Composite, context: HookContext) -> _Flow:
-        meeting = _Meeting(composite, context)
-        for child in composite.children:
-            errand = Errand(child, context)
-            yield errand
-            answer = meeting.hear(errand)
-            if meeting.failed or (answer is not None and answer.acts):
-                break
-        meeting.close()
-        yield chained(composite.__name__, meeting.answers, meeting.minutes)
-
-    return _composite("first_match", hooks, plan, on_child_failure, name)
+    return _composite("first_match", hooks, until_one_acts, on_child_failure, name)
 
 
 def parallel(
@@ -281,22 +190,7 @@ def parallel(
         HookSignatureError: a hook cannot be called with a context.
         HookError: an option is not one of its values.
     """
-    _among("merge", merge, get_args(Merge))
-    _positive("timeout", timeout)
-    _positive("max_concurrency", max_concurrency)
-
-    def plan(composite: Composite, context: HookContext) -> _Flow:
-        errands = _apart(composite, context)
-        alone = timeout is None and not errands[1:]
-        yield _Round(errands, max_concurrency or max(1, len(errands)), timeout, not alone)
-        meeting = _Meeting(composite, context)
-        for errand in errands:
-            meeting.hear(errand)
-            if merge == "merge" and errand.answer is not None:
-                meeting.answers[-1] = _with_changes(meeting.answers[-1], errand, context)
-        meeting.close()
-        yield resolved(composite.__name__, meeting.answers, meeting.minutes)
-
+    plan = Together(timeout=timeout, max_concurrency=max_concurrency, merge=merge)
     return _composite("parallel", hooks, plan, on_child_failure, name)
 
 
@@ -336,49 +230,23 @@ def voting(  # noqa: PLR0913 - a vote has that many rules, all of them optional
         HookSignatureError: a hook cannot be called with a context.
         HookError: an option is not one of its values.
     """
-    _among("tie", tie, get_args(Tie))
-    _positive("timeout", timeout)
-    rules = Rules(_threshold(threshold), min_votes, tie)
+    plan = Vote(threshold=_threshold(threshold), min_votes=min_votes, tie=tie, timeout=timeout)
     if not 1 <= min_votes <= max(1, len(hooks)):
         raise HookError(f"min_votes={min_votes!r} is not between 1 and the number of voters")
-
-    def plan(composite: Composite, context: HookContext) -> _Flow:
-        errands = _apart(composite, context)
-        yield _Round(errands, max(1, len(errands)), timeout, timeout is not None)
-        meeting = _Meeting(composite, context)
-        for errand in errands:
-            meeting.hear(errand)
-        meeting.close()
-        yield voted(
-            composite.__name__, meeting.answers, len(composite.children), rules, meeting.minutes
-        )
-
     return _composite("voting", hooks, plan, on_child_failure, name)
 
 
 def _composite(
     kind: str,
     hooks: Sequence[HookFunction],
-    plan: _Plan,
+    plan: Plan,
     on_child_failure: OnChildFailure,
     name: str | None,
 ) -> AnyComposite:
-    _among("on_child_failure", on_child_failure, get_args(OnChildFailure))
+    among("on_child_failure", on_child_failure, get_args(OnChildFailure))
     asynchronous = any(isinstance(hook, AsyncComposite) or is_async(hook) for hook in hooks)
     shape = AsyncComposite if asynchronous else SyncComposite
     return shape(hooks, plan, name or f"{kind}({', '.join(map(name_of, hooks))})", on_child_failure)
-
-
-def _apart(composite: Composite, context: HookContext) -> list[Errand]:
-    """An errand for each child, on data of its own."""
-    return [Errand(child, context.copy(isolated(context.data))) for child in composite.children]
-
-
-def _with_changes(answer: Answer, errand: Errand, context: HookContext) -> Answer:
-    changed = changes(context.data, errand.context.data)
-    if changed is None:
-        return answer
-    return replace(answer, modified=overlaid(changed.data, answer.modified or {}))
 
 
 def _threshold(threshold: Fraction | float | str) -> Fraction:
@@ -389,13 +257,3 @@ def _threshold(threshold: Fraction | float | str) -> Fraction:
     if not 0 < share <= 1:
         raise HookError(f"voting threshold {threshold!r} is not above 0 and up to 1")
     return share
-
-
-def _positive(option: str, value: float | None) -> None:
-    if value is not None and not value > 0:
-        raise HookError(f"{option}={value!r} is not above 0")
-
-
-def _among(option: str, value: Any, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise HookError(f"{option}={value!r} is none of {', '.join(map(repr, allowed))}")

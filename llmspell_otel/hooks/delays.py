@@ -4,6 +4,7 @@ Asked only when a call looked slow, so that a call that was fast pays for none o
 """
 
 import math
+import os
 import threading
 import time
 from typing import Final
@@ -20,6 +21,14 @@ class _Mark(threading.local):
 
 
 _mark: Final = _Mark()
+
+
+def _forget() -> None:
+    _mark.__dict__.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)  # the child's books begin anew
 
 
 def refresh(now: float) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from llmspell_otel.hooks import delays
 from llmspell_otel.hooks.breaker import Breaker, BreakerState
 from llmspell_otel.hooks.budget import OverheadBudget
 from llmspell_otel.hooks.composite import parallel
@@ -45,7 +46,7 @@ def test_locks_held_during_a_fork_do_not_hang_the_child() -> None:
     held, let_go = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with breaker._lock, budget._lock, breaker._notifying:
+        with breaker._lock, budget._lock, breaker._changes._telling:
             held.set()
             let_go.wait(30)
 
@@ -88,3 +89,13 @@ def test_a_hook_left_behind_in_the_parent_is_asked_in_the_child() -> None:
         let_go.set()
         while composite.left_behind:
             time.sleep(0.002)
+
+
+def test_what_a_thread_waited_before_a_fork_is_not_known_in_the_child() -> None:
+    """Its books begin anew with the child's processor time."""
+    delays.take(time.perf_counter())
+
+    def work() -> bool:
+        return 0 <= delays.foreign(time.perf_counter()) < 5
+
+    assert in_a_fork(work)
