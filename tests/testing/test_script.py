@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import openai
 import pytest
@@ -179,11 +180,14 @@ def test_the_command_serves_a_script(tmp_path) -> None:
         assert process.wait(10) == 0
 
 
-@pytest.mark.parametrize("target", ["nowhere.py:SCRIPT", "script.txt", f"{__file__}:missing"])
-def test_the_command_refuses_a_bad_script(target: str) -> None:
+@pytest.mark.parametrize("target", ["nowhere.py:SCRIPT", "script.txt", "script.py:missing"])
+def test_the_command_refuses_a_bad_script(target: str, tmp_path: Path) -> None:
     """A script that cannot be loaded is one clear error."""
+    (tmp_path / "script.py").write_text("SCRIPT = []\n")
     command = [sys.executable, "-m", "llmspell_otel.testing", "--port", "0", "--script", target]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(
+        command, check=False, capture_output=True, text=True, timeout=30, cwd=tmp_path
+    )
     assert done.returncode == 2
     assert "give it as FILE.py:NAME" in done.stderr
     assert "Traceback" not in done.stderr
