@@ -5,25 +5,23 @@ both. Each run is an operation of kind workflow, each step one of kind stage.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any
 
-from llmspell_otel.errors import OperationCancelled, SettingsError
-from llmspell_otel.guard import guard
+from llmspell_otel.errors import OperationCancelled
 from llmspell_otel.hooks.driving import Flow, drive, drive_async
 from llmspell_otel.operations import workflow_run as phases
 from llmspell_otel.operations.call import Kind, Shape
-from llmspell_otel.operations.effects import Sleep
 from llmspell_otel.operations.workflow_effects import (
     Function,
     Gather,
-    RunStage,
     Settle,
     aspect_of,
     operation_of,
 )
 from llmspell_otel.operations.workflow_run import Checkpoint, RunState, WorkflowRun, workflow_run
+from llmspell_otel.operations.workflow_steps import Options, Step, Walk, step
 
 __all__ = [
     "Branch",
@@ -41,85 +39,18 @@ __all__ = [
     "workflow_run",
 ]
 
-OnError = Literal["fail_fast", "continue", "retry"]
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One step: a function of one value, a coroutine function, or another workflow."""
-
-    name: str
-    function: Function
-    compensate: Function | None = None
-    timeout: float | None = None
-    step_type: str = "custom"
-
-
-def step(
-    function: Function,
-    *,
-    name: str | None = None,
-    compensate: Function | None = None,
-    timeout: float | None = None,
-    step_type: Literal["tool", "agent", "custom"] = "custom",
-) -> Step:
-    """A step of *function*.
-
-    Args:
-        function: Called with the value so far; gives the next one.
-        name: The function's own if None.
-        compensate: Called with the step's output to undo it, when a later step fails.
-        timeout: Seconds after which it fails with `TimeLimitError`.
-        step_type: What hooks are told that it is.
-    """
-    called = name or str(getattr(function, "name", None) or getattr(function, "__name__", "step"))
-    return Step(called, function, compensate, timeout, step_type)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """How a workflow deals with time and failure; durations in seconds.
-
-    Raises:
-        SettingsError: a number is not usable.
-    """
-
-    timeout: float | None = None
-    """For the whole run. Awaiting it is interrupted, blocking it ends before the next step."""
-    on_error: OnError = "fail_fast"
-    """What a failing step does: ends the run, is left out, or is tried again."""
-    max_attempts: int = 3
-    """With ``retry``: how often a step is tried."""
-    backoff: float = 1.0
-    """With ``retry``: the first pause; each further one is twice as long."""
-    max_concurrency: int = 4
-    """In parallel: how many branches at once."""
-
-    def __post_init__(self) -> None:
-        for name in ("max_attempts", "max_concurrency"):
-            if getattr(self, name) < 1:
-                raise SettingsError(f"workflow.{name}", "is below 1", "use 1 or more")
-        if self.on_error not in ("fail_fast", "continue", "retry"):
-            mend = "use fail_fast, continue or retry"
-            raise SettingsError("workflow.on_error", f"is {self.on_error!r}", mend)
-
-
-@dataclass(slots=True)
-class _Done:
-    """A step that was done, and what undoing it needs."""
-
-    step: Step
-    output: Any
+Body = Callable[[Walk, Any], Flow[Any]]
+"""What a pattern does with its steps: gives the output for the value that a run begins with."""
 
 
 class Workflow:
     """A workflow that can be run any number of times."""
 
-    pattern: ClassVar[str]
-
-    def __init__(self, name: str, options: Options) -> None:
+    def __init__(self, name: str, pattern: str, body: Body, options: Options) -> None:
         self.name = name
+        self.pattern = pattern
         self.options = options
+        self._body = body
 
     def run(
         self,
@@ -178,75 +109,24 @@ class Workflow:
         begin = shared or {} if resume is None else {**resume.shared, **(shared or {})}
         return WorkflowRun(self.name, self.pattern, begin, self.options.timeout)
 
-    def _body(self, run: WorkflowRun, value: Any, done: list[_Done], first: int) -> Flow[Any]:
-        raise NotImplementedError
-
     def _steps(self, run: WorkflowRun, value: Any, resume: Checkpoint | None) -> Flow[Any]:
         """Start, the body, completion; after a failure what was done is undone first."""
-        done: list[_Done] = []
+        walk = Walk(run, self.options, 0 if resume is None else resume.index + 1)
         try:
             yield from run.tell(phases.START)
             run.state = RunState.RUNNING
-            output = yield from self._body(run, value, done, resume.index + 1 if resume else 0)
+            output = yield from self._body(walk, value)
         except GeneratorExit:
             raise
         except BaseException as error:
             outcome = _outcome(run, error)
             run.state = RunState.CANCELLED if outcome == "cancelled" else RunState.FAILED
-            yield from self._roll_back(run, done)
+            yield from walk.roll_back()
             yield from run.tell(phases.COMPLETE, outcome=outcome, error_type=type(error).__name__)
             raise
         run.state = RunState.COMPLETED
         yield from run.tell(phases.COMPLETE, outcome="ok")
         return output
-
-    def _roll_back(self, run: WorkflowRun, done: list[_Done]) -> Flow[None]:
-        undoing = [each for each in reversed(done) if each.step.compensate is not None]
-        if not undoing:
-            return
-        yield from run.rolled_back([each.step.name for each in undoing])
-        for each in undoing:
-            assert each.step.compensate is not None  # noqa: S101 - chosen for having one
-            try:
-                yield Settle(each.step.compensate, each.output)
-            except Exception as error:
-                run.errors.append(error)
-                guard.report(f"undoing step {each.step.name}", error)
-
-    def _stage(
-        self, run: WorkflowRun, each: Step, index: int, value: Any, done: list[_Done]
-    ) -> Flow[Any]:
-        """One step between its two boundaries; tried again as the options say."""
-        details = {"step_name": each.name, "step_index": index, "step_type": each.step_type}
-        run.check_time()
-        yield from run.tell(phases.STEP, {**details, "boundary": "before"})
-        try:
-            output = yield from self._tried(each, value)
-        except Exception as error:
-            outcome = {"boundary": "after", "step_success": False}
-            yield from run.tell(phases.STEP, {**details, **outcome})
-            if self.options.on_error != "continue" or isinstance(error, OperationCancelled):
-                raise
-            run.errors.append(error)
-            return value
-        done.append(_Done(each, output))
-        yield from run.tell(phases.STEP, {**details, "boundary": "after", "step_success": True})
-        return output
-
-    def _tried(self, each: Step, value: Any) -> Flow[Any]:
-        attempts = self.options.max_attempts if self.options.on_error == "retry" else 1
-        pause = self.options.backoff
-        while True:
-            attempts -= 1
-            try:
-                return (yield RunStage(each.name, each.function, value, each.timeout))
-            except OperationCancelled:
-                raise
-            except Exception:
-                if not attempts:
-                    raise
-            yield Sleep(pause)
-            pause *= 2
 
 
 def _outcome(run: WorkflowRun, error: BaseException) -> str:
@@ -256,19 +136,23 @@ def _outcome(run: WorkflowRun, error: BaseException) -> str:
     return "cancelled" if stopped else "failed"
 
 
-class _Sequential(Workflow):
-    pattern = "sequential"
+# -- one after another
 
-    def __init__(self, name: str, steps: tuple[Step, ...], options: Options) -> None:
-        super().__init__(name, options)
-        self._all = steps
 
-    def _body(self, run: WorkflowRun, value: Any, done: list[_Done], first: int) -> Flow[Any]:
-        for index, each in enumerate(self._all):
-            if index >= first:
-                value = yield from self._stage(run, each, index, value, done)
-                yield from run.checkpointed(each.name, index, value)
+def sequential(name: str, *steps: Step | Function, **options: Any) -> Workflow:
+    """One step after another: each is given what the one before gave. *options*: `Options`."""
+    line = [_step(each) for each in steps]
+
+    def body(walk: Walk, value: Any) -> Flow[Any]:
+        for index, each in enumerate(line[walk.first :], walk.first):
+            value = yield from walk.stage(each, index, value)
+            yield from walk.run.checkpointed(each.name, index, value)
         return value
+
+    return Workflow(name, "sequential", body, Options(**options))
+
+
+# -- by condition
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,142 +170,6 @@ def branch(when: Function, then: Step | Function, *, name: str | None = None) ->
     return Branch(name or taken.name, when, taken)
 
 
-class _Conditional(Workflow):
-    pattern = "conditional"
-
-    def __init__(
-        self, name: str, branches: tuple[Branch, ...], default: Step | None, options: Options,
-        *, all_matching: bool,
-    ) -> None:  # fmt: skip
-        super().__init__(name, options)
-        self._branches = branches
-        self._default = default
-        self._all_matching = all_matching
-
-    def _body(self, run: WorkflowRun, value: Any, done: list[_Done], first: int) -> Flow[Any]:
-        del first
-        matched = False
-        for index, each in enumerate(self._branches):
-            result = yield from self._evaluated(run, each, index, value)
-            if result["is_true"]:
-                matched = True
-                yield from run.tell(
-                    phases.SELECTION, selected_branch=each.name, condition_result=result
-                )
-                value = yield from self._stage(run, each.then, index, value, done)
-                if not self._all_matching:
-                    break
-        if not matched and self._default is not None:
-            chosen = self._default
-            yield from run.tell(
-                phases.SELECTION, selected_branch=chosen.name, condition_result=None
-            )
-            value = yield from self._stage(run, chosen, len(self._branches), value, done)
-        return value
-
-    def _evaluated(
-        self, run: WorkflowRun, each: Branch, index: int, value: Any
-    ) -> Flow[dict[str, Any]]:
-        result: dict[str, Any] = {"is_true": False, "error": None, "description": each.name}
-        where = {"branch_name": each.name, "branch_index": index}
-        try:
-            result["is_true"] = bool((yield Settle(each.when, value)))
-        except Exception as error:
-            result["error"] = type(error).__name__
-            yield from run.tell(phases.CONDITION, **where, condition_result=result)
-            raise
-        yield from run.tell(phases.CONDITION, **where, condition_result=result)
-        return result
-
-
-class _Loop(Workflow):
-    pattern = "loop"
-
-    def __init__(
-        self, name: str, body: Step, items: Iterable[Any] | None, ends: "_Ends", options: Options
-    ) -> None:
-        super().__init__(name, options)
-        self._each = body
-        self._items = items
-        self._ends = ends
-
-    def _body(self, run: WorkflowRun, value: Any, done: list[_Done], first: int) -> Flow[Any]:
-        del first
-        outputs: list[Any] = []
-        items = iter(self._items) if self._items is not None else None
-        index = 0
-        while True:
-            if items is not None:
-                given = next(items, _NO_MORE)
-            else:
-                going = self._ends.going is None or (yield Settle(self._ends.going, value))
-                given = value if going else _NO_MORE
-            if given is _NO_MORE:
-                break
-            if index >= self._ends.max_iterations:
-                yield from self._terminated(run, "max_iterations", index)
-                break
-            yield from run.tell(phases.ITERATION, iteration=index, value=given)
-            value = yield from self._stage(run, self._each, index, given, done)
-            outputs.append(value)
-            index += 1
-            yield from run.tell(phases.ITERATED, iteration=index - 1, completed_iterations=index)
-            if self._ends.until is not None and (yield Settle(self._ends.until, value)):
-                yield from self._terminated(run, "until", index)
-                break
-        return value if items is None else outputs
-
-    def _terminated(self, run: WorkflowRun, reason: str, completed: int) -> Flow[None]:
-        yield from run.tell(phases.TERMINATION, break_reason=reason, completed_iterations=completed)
-
-
-_NO_MORE = object()
-
-
-@dataclass(frozen=True, slots=True)
-class _Ends:
-    """When a loop ends."""
-
-    going: Function | None
-    until: Function | None
-    max_iterations: int
-
-
-class _Parallel(Workflow):
-    pattern = "parallel"
-
-    def __init__(self, name: str, branches: tuple[Step, ...], options: Options) -> None:
-        super().__init__(name, options)
-        self._branches = branches
-
-    def _body(self, run: WorkflowRun, value: Any, done: list[_Done], first: int) -> Flow[Any]:
-        del first
-        width, count = min(self.options.max_concurrency, len(self._branches)), len(self._branches)
-        yield from run.tell(phases.FORK, branch_count=count, max_concurrency=width)
-        flows = [
-            self._stage(run, each, index, value, done) for index, each in enumerate(self._branches)
-        ]
-        fail_fast = self.options.on_error != "continue"
-        results: list[Any] = (yield Gather(flows, width, fail_fast)) if flows else []
-        failed = [each for each in results if isinstance(each, BaseException)]
-        stopped = any(isinstance(each, asyncio.CancelledError) for each in failed)
-        ended = count - len(failed)
-        yield from run.tell(phases.SYNCHRONIZATION, branch_count=count, arrived_branches=ended)
-        yield from run.tell(phases.JOIN, completed_branches=ended, stopped_early=stopped)
-        # The failure that stopped the others comes before those it stopped.
-        for error in sorted(failed, key=lambda each: isinstance(each, asyncio.CancelledError)):
-            raise error
-        return {each.name: got for each, got in zip(self._branches, results, strict=True)}
-
-
-# -- the four patterns
-
-
-def sequential(name: str, *steps: Step | Function, **options: Any) -> Workflow:
-    """One step after another: each is given what the one before gave. *options*: `Options`."""
-    return _Sequential(name, tuple(_step(each) for each in steps), Options(**options))
-
-
 def conditional(
     name: str,
     *branches: Branch,
@@ -430,8 +178,45 @@ def conditional(
     **options: Any,
 ) -> Workflow:
     """The first branch whose condition is true, or all such; else *default*, else the value."""
-    fallback = None if default is None else _step(default)
-    return _Conditional(name, branches, fallback, Options(**options), all_matching=all_matching)
+
+    def body(walk: Walk, value: Any) -> Flow[Any]:
+        matched = False
+        for index, each in enumerate(branches):
+            result = yield from _evaluated(walk.run, each, index, value)
+            if not result["is_true"]:
+                continue
+            matched = True
+            yield from _selected(walk.run, each.name, result)
+            value = yield from walk.stage(each.then, index, value)
+            if not all_matching:
+                break
+        if not matched and default is not None:
+            taken = _step(default)
+            yield from _selected(walk.run, taken.name, None)
+            value = yield from walk.stage(taken, len(branches), value)
+        return value
+
+    return Workflow(name, "conditional", body, Options(**options))
+
+
+def _selected(run: WorkflowRun, name: str, result: dict[str, Any] | None) -> Flow[None]:
+    return run.tell(phases.SELECTION, selected_branch=name, condition_result=result)
+
+
+def _evaluated(run: WorkflowRun, each: Branch, index: int, value: Any) -> Flow[dict[str, Any]]:
+    result: dict[str, Any] = {"is_true": False, "error": None, "description": each.name}
+    where = {"branch_name": each.name, "branch_index": index}
+    try:
+        result["is_true"] = bool((yield Settle(each.when, value)))
+    except Exception as error:
+        result["error"] = type(error).__name__
+        yield from run.tell(phases.CONDITION, **where, condition_result=result)
+        raise
+    yield from run.tell(phases.CONDITION, **where, condition_result=result)
+    return result
+
+
+# -- in a loop
 
 
 def loop(  # noqa: PLR0913 - each way to end is an option
@@ -448,7 +233,56 @@ def loop(  # noqa: PLR0913 - each way to end is an option
 
     ``until(output)`` ends it early; so does *max_iterations*.
     """
-    return _Loop(name, _step(body), over, _Ends(while_, until, max_iterations), Options(**options))
+    ends = _Ends(over, while_, until, max_iterations)
+    each = _step(body)
+    return Workflow(
+        name, "loop", lambda walk, value: _looped(walk, value, each, ends), Options(**options)
+    )
+
+
+_NO_MORE = object()
+
+
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    """What a loop goes over, and when it ends."""
+
+    over: Iterable[Any] | None
+    going: Function | None
+    until: Function | None
+    max_iterations: int
+
+
+def _looped(walk: Walk, value: Any, each: Step, ends: _Ends) -> Flow[Any]:
+    run, outputs, index = walk.run, list[Any](), 0
+    items = iter(ends.over) if ends.over is not None else None
+    while (given := (yield from _next(ends, items, value))) is not _NO_MORE:
+        if index >= ends.max_iterations:
+            yield from _terminated(run, "max_iterations", index)
+            break
+        yield from run.tell(phases.ITERATION, iteration=index, value=given)
+        value = yield from walk.stage(each, index, given)
+        outputs.append(value)
+        index += 1
+        yield from run.tell(phases.ITERATED, iteration=index - 1, completed_iterations=index)
+        if ends.until is not None and (yield Settle(ends.until, value)):
+            yield from _terminated(run, "until", index)
+            break
+    return value if items is None else outputs
+
+
+def _next(ends: _Ends, items: Any, value: Any) -> Flow[Any]:
+    if items is not None:
+        return next(items, _NO_MORE)
+    going = ends.going is None or (yield Settle(ends.going, value))
+    return value if going else _NO_MORE
+
+
+def _terminated(run: WorkflowRun, reason: str, completed: int) -> Flow[None]:
+    return run.tell(phases.TERMINATION, break_reason=reason, completed_iterations=completed)
+
+
+# -- in parallel
 
 
 def parallel(name: str, *branches: Step | Function, **options: Any) -> Workflow:
@@ -456,7 +290,28 @@ def parallel(name: str, *branches: Step | Function, **options: Any) -> Workflow:
 
     Awaiting, they are tasks, and blocking functions block each other; blocking, they are threads.
     """
-    return _Parallel(name, tuple(_step(each) for each in branches), Options(**options))
+    ways = [_step(each) for each in branches]
+    return Workflow(
+        name, "parallel", lambda walk, value: _side_by_side(walk, value, ways), Options(**options)
+    )
+
+
+def _side_by_side(walk: Walk, value: Any, branches: list[Step]) -> Flow[dict[str, Any]]:
+    run, count = walk.run, len(branches)
+    width = min(walk.options.max_concurrency, count)
+    yield from run.tell(phases.FORK, branch_count=count, max_concurrency=width)
+    flows = [walk.stage(each, index, value) for index, each in enumerate(branches)]
+    fail_fast = walk.options.on_error != "continue"
+    results: list[Any] = (yield Gather(flows, width, fail_fast)) if flows else []
+    failed = [each for each in results if isinstance(each, BaseException)]
+    stopped = any(isinstance(each, asyncio.CancelledError) for each in failed)
+    ended = count - len(failed)
+    yield from run.tell(phases.SYNCHRONIZATION, branch_count=count, arrived_branches=ended)
+    yield from run.tell(phases.JOIN, completed_branches=ended, stopped_early=stopped)
+    # The failure that stopped the others comes before those it stopped.
+    for error in sorted(failed, key=lambda each: isinstance(each, asyncio.CancelledError)):
+        raise error
+    return {each.name: got for each, got in zip(branches, results, strict=True)}
 
 
 def _step(given: Step | Function) -> Step:
