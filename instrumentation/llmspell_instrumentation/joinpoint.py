@@ -112,13 +112,11 @@ class Adapter:
         name: what users call it: `instrument("openai")`.
         requires: the versions it is made for, as pip writes them: `openai>=2,<4`.
         join_points: the table.
-        silences: scopes of the library's own tracers, which these spans replace.
     """
 
     name: str
     requires: str
     join_points: tuple[JoinPoint, ...]
-    silences: tuple[str, ...] = ()
 
     @property
     def expected(self) -> tuple[JoinPoint, ...]:

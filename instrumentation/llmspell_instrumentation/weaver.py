@@ -113,12 +113,6 @@ class Weaver:
             wanted = names or tuple({**known, **self._attachments})
             return tuple(self._status(name, known.get(name)) for name in wanted)
 
-    def silenced(self) -> frozenset[str]:
-        """The scopes of native tracers whose spans the attached adapters replace."""
-        with self._lock:
-            attached = [attachment.adapter for attachment in self._attachments.values()]
-        return frozenset(scope for adapter in attached for scope in adapter.silences)
-
     def _attach(self, name: str, entry: EntryPoint | None, *, asked: bool) -> Status:
         status = self._status(name, entry)
         if status.state is State.DETACHED and entry is not None:
