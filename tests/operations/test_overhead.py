@@ -33,6 +33,13 @@ def work() -> int:
     return 1
 
 
+@tool
+def long_work() -> int:
+    """Take so long that a hook which is interrupted by the machine's other work is innocent."""
+    time.sleep(0.05)
+    return 1
+
+
 def slow(_: object) -> None:
     """Take one millisecond: far more than a hundredth."""
     time.sleep(0.001)
@@ -59,10 +66,10 @@ def test_a_hook_that_takes_too_much_is_left_out_and_said_to_be(
 
 
 def test_a_hook_within_its_share_stays(caplog: pytest.LogCaptureFixture) -> None:
-    """A few microseconds of five milliseconds are fine."""
+    """A few microseconds of fifty milliseconds are fine."""
     hook = Hook.register("tool:before_execution", quick)
     for _ in range(15):
-        work()
+        long_work()
     assert not opened(hook)
     assert caplog.text == ""
 
@@ -72,7 +79,7 @@ def test_of_several_hooks_the_one_that_takes_too_much_is_left_out() -> None:
     innocent = Hook.register("tool:before_execution", quick, name="innocent")
     guilty = Hook.register("tool:before_execution", slow, name="guilty")
     for _ in range(20):
-        work()
+        long_work()
     assert opened(guilty)
     assert not opened(innocent)
 
