@@ -1,14 +1,13 @@
 """The hooks of one point, in order, and what a firing of it has to do."""
 
 import threading
-import time
 from bisect import insort
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from operator import attrgetter
 from typing import Any, Final
 
-from llmspell_otel.hooks.asking import Ask, asking, several
+from llmspell_otel.hooks.asking import Ask, asking, clock, several
 from llmspell_otel.hooks.breaker import NEVER
 from llmspell_otel.hooks.delays import take
 from llmspell_otel.hooks.forks import watch_forks
@@ -44,9 +43,10 @@ def _wishing(hooks: Sequence[Registration]) -> tuple[Registration, ...]:
 
 def _until(due: int, ask: Ask) -> Ask:
     """*ask*, until it is time to try again a hook that is left out."""
+    seconds = due / 1e9
 
     def asked(context: Any) -> Any:
-        return ask(context) if time.perf_counter_ns() < due else DUE
+        return ask(context) if clock() < seconds else DUE
 
     return asked
 

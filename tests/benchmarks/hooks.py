@@ -31,7 +31,9 @@ from llmspell_otel.operations import tool
 
 Run = Callable[[int], None]
 COUNTS = (0, 1, 8, 32)
-LENIENT = BreakerProfile(slow_call_duration=60)  # a preempted benchmark is no slow hook
+LENIENT = BreakerProfile(
+    slow_call_duration=60, open_duration=3600
+)  # a preempted benchmark is no slow hook
 
 
 def nothing(context: object) -> None:
@@ -86,6 +88,13 @@ def _with_context() -> dict[str, Run]:
             lambda: fire(slot, HookContext(slot.point, component, {}))
         ),
     }
+
+
+def _refused() -> dict[str, Run]:
+    slot = registry.slot("custom:benchmark_refused")
+    Hook.register(slot.point, nothing, breaker=LENIENT).breaker.trip("by the benchmark")
+    context = HookContext(slot.point, Component("tool", "x"), {})
+    return {"fire, its one hook refused by its breaker": _repeat(lambda: fire(slot, context))}
 
 
 def _floor(count: int) -> dict[str, Run]:
@@ -216,7 +225,12 @@ def measured(rounds: int = 15, times: int = 1000) -> dict[str, tuple[float, floa
     cases: dict[str, Run] = {"B: a call that does nothing": _measure}
     for count in COUNTS:
         cases |= {**_floor(count), **_ours(count), **_rivals(count)}
-    cases |= {**_with_context(), **_decorated(), **_async(nothing_async, "ends at once")}
+    cases |= {
+        **_with_context(),
+        **_refused(),
+        **_decorated(),
+        **_async(nothing_async, "ends at once"),
+    }
     cases |= _async(suspends, "suspends")
     order = list(cases)
     base = order[0]
@@ -240,7 +254,7 @@ def measured(rounds: int = 15, times: int = 1000) -> dict[str, tuple[float, floa
 def main() -> None:
     """Print the table."""
     for name, (nanoseconds, ratio) in measured().items():
-        print(f"{name:44} {nanoseconds:10.0f} ns {ratio:8.1f} B")
+        print(f"{name:46} {nanoseconds:10.0f} ns {ratio:8.1f} B")
     for present in (0, 32, 1000, 10_000):
         print(f"register one when {present:6} are there {registrations(present):21.1f} µs")
     registry.clear()
