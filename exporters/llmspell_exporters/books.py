@@ -83,7 +83,9 @@ def kept(folder: Path) -> list[Books]:
 def _read(path: Path) -> Books | None:
     for _ in range(_ATTEMPTS):
         with suppress(OSError, msgspec.DecodeError), path.open("rb") as file:
-            books = msgspec.json.decode(file.read(), type=Books)
+            if not (data := file.read()):
+                return None
+            books = msgspec.json.decode(data, type=Books)
             return replace(books, alive=_locked(file.fileno()))
         time.sleep(_MOMENT)  # it is being written: pages are whole, files need not be
     return None
