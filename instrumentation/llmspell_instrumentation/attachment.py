@@ -11,7 +11,8 @@ from typing import Any
 
 import wrapt
 
-from llmspell_instrumentation.joinpoint import Adapter, JoinPoint, installed, shape_of
+from llmspell_instrumentation.joinpoint import Adapter, JoinPoint, shape_of
+from llmspell_instrumentation.versions import installed
 from llmspell_instrumentation.wrapper import Wrapper
 from llmspell_otel.operations.call import Call, Kind
 from llmspell_otel.runtime import models_ahead

@@ -5,11 +5,9 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
-from importlib import metadata
 from typing import Any
 
-from packaging.requirements import Requirement
-
+from llmspell_instrumentation.versions import satisfied
 from llmspell_otel.operations.call import Call, Codec, Kind, Shape
 
 _SHAPES: tuple[tuple[Callable[[Any], bool], Shape], ...] = (
@@ -27,22 +25,6 @@ def through_engine(aspect: Any, call: Call) -> Any:
     from llmspell_otel.operations import invoke
 
     return invoke(aspect, call)
-
-
-def installed(requires: str) -> str | None:
-    """The version of the distribution that *requires* names, or None when it is missing."""
-    try:
-        return metadata.version(Requirement(requires).name)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def satisfied(requires: str) -> bool:
-    """Whether the installed version is one that *requires* allows."""
-    version = installed(requires)
-    return version is not None and Requirement(requires).specifier.contains(
-        version, prereleases=True
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,8 @@ from importlib.metadata import EntryPoint, entry_points
 from threading import RLock
 
 from llmspell_instrumentation.attachment import Attachment
-from llmspell_instrumentation.joinpoint import Adapter, JoinPoint, installed, satisfied
+from llmspell_instrumentation.joinpoint import Adapter, JoinPoint
+from llmspell_instrumentation.versions import installed, satisfied
 
 __all__ = [
     "Adapter",

@@ -38,7 +38,17 @@ assert run() == 3 and len(seen) == 3
 INSTRUMENTED = HOOKED + "instrument(); run()"
 
 FRAMEWORKS = {"openai", "agents", "mcp", "httpx", "redis", "nats", "starlette", "uvicorn"}
-NEVER = {*FRAMEWORKS, "opentelemetry.sdk", "pydantic", "rich", "click", "jsonschema", "sqlite3"}
+NEVER = {
+    *FRAMEWORKS,
+    "opentelemetry.sdk",
+    "pydantic",
+    "rich",
+    "click",
+    "jsonschema",
+    "sqlite3",
+    "packaging",
+}
+
 """Nobody who has no settings, no SDK and no framework pays for these."""
 ENGINE = {"asyncio", "wrapt", "importlib.metadata", "email", "ssl", "concurrent.futures.process"}
 """A synchronous program can do without these, until it instruments a library."""
