@@ -270,7 +270,7 @@ class Reader(HTMLParser):
         self.tags.append(tag)
         self.links += [value for name, value in attrs if name in {"src", "href"}]
         self.links += [name for name, _ in attrs if name.startswith("on")]
-        if tag != "meta":
+        if tag not in {"meta", "br"}:
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
@@ -310,7 +310,15 @@ def hostile() -> list[UniversalEvent]:
         outcome="error",
         attributes={EVIL: EVIL},
         error={"type": EVIL, "stacktrace": EVIL},
-        decisions=[{"hook": EVIL, "point": EVIL, "result": EVIL, "reason": EVIL}],
+        decisions=[
+            {
+                "hook": EVIL,
+                "point": EVIL,
+                "result": EVIL,
+                "reason": EVIL,
+                "attributes": {EVIL: EVIL},
+            }
+        ],
         hooks=[{"hook": EVIL, "point": EVIL, "duration": EVIL}],
     )
     for event in made:

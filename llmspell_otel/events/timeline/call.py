@@ -111,7 +111,7 @@ def _hooks(operation: Operation) -> Iterator[str]:
     if operation.decisions:
         yield "<h3>What hooks answered</h3>"
         rows = (
-            (*(line(each.get(key, "")) for key in DECISION), shown(each.get("attributes", "")))
+            (*(line(each.get(key, "")) for key in DECISION), _noted(each.get("attributes")))
             for each in operation.decisions
         )
         yield from table((*DECISION, "noted"), rows)
@@ -124,6 +124,12 @@ def _hooks(operation: Operation) -> Iterator[str]:
                 for each in operation.firings
             ),
         )
+
+
+def _noted(attributes: object) -> str:
+    if not isinstance(attributes, Mapping):
+        return ""
+    return "<br>".join(f"{line(key)}: {shown(value)}" for key, value in attributes.items())
 
 
 def _lasted(firing: Mapping[str, Any]) -> str:
