@@ -172,7 +172,8 @@ def walk(rest: Iterator[Registration], context: HookContext) -> Outcome:
 def answered(hook: Registration, context: HookContext, answer: Any, rest: Rest) -> Outcome:
     """Take one hook's answer that is not None."""
     if type(answer) is CoroutineType or (
-        not isinstance(answer, Result) and inspect.isawaitable(answer)
+        not isinstance(answer, Result)
+        and (isinstance(answer, Begun) or inspect.isawaitable(answer))
     ):
         return Pending(hook, _after(hook, rest), answer)
     try:
