@@ -10,6 +10,7 @@ EXTRAS := .[cost,nats,prometheus,redis,testing,openai,openai-agents]
 # Debian's packages, each with a program of the same name, that the tests drive.
 PROGRAMS := redis-server nats-server chromium
 STAMP := $(VENV)/.installed
+PROGRAMS_STAMP := $(VENV)/.programs
 LEGACY := .venv-openai2
 LEGACY_STAMP := $(LEGACY)/.installed
 # The tests of deploy/ drive a real collector, Jaeger and Prometheus, built by Go.
@@ -32,9 +33,12 @@ $(BIN)/uv:
 
 $(STAMP): pyproject.toml .ci/constraints.txt | $(BIN)/uv
 	@echo "installing llmspell-otel and its tools into $(VENV)"
-	@for each in $(PROGRAMS); do command -v $$each >/dev/null || missing=1; done; [ -z "$${missing:-}" ] || \
-		{ apt-get update -qq; apt-get install -y -qq --no-install-recommends $(PROGRAMS); }
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints .ci/constraints.txt --group dev --group deploy -e '$(EXTRAS)'
+	@touch $@
+
+$(PROGRAMS_STAMP): | $(STAMP)
+	@for each in $(PROGRAMS); do command -v $$each >/dev/null || missing=1; done; [ -z "$${missing:-}" ] || \
+		{ echo "installing $(PROGRAMS)"; apt-get update -qq; apt-get install -y -qq --no-install-recommends $(PROGRAMS); }
 	@touch $@
 
 # OpenAI's SDK lives in two major versions; the adapter is tested on both.
@@ -56,10 +60,10 @@ dashboards: $(STAMP) ## Write Grafana's dashboards anew from deploy/grafana/dash
 
 test: test-core test-legacy $(DEPLOY_TESTS) ## Run every test.
 
-test-core: $(STAMP)
+test-core: $(STAMP) $(PROGRAMS_STAMP)
 	@$(BIN)/python -m pytest $(BESIDE) --ignore=tests/deploy
 
-test-deploy: binaries ## Run the tests that need those servers.
+test-deploy: binaries $(PROGRAMS_STAMP) ## Run the tests that need those servers.
 	@$(BIN)/python -m pytest tests/deploy
 
 test-deploy-missing: test-core test-legacy
