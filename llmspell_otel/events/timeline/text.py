@@ -2,13 +2,14 @@
 
 import unicodedata
 from collections.abc import Iterator
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 
 import click
 
 from llmspell_otel.events.timeline.model import Operation, Timeline
 
 _BAR = "█"
+_MICRO = Decimal("0.000001")
 _COLOURS = {
     "agent": "blue",
     "workflow": "magenta",
@@ -78,7 +79,7 @@ def seconds(value: float) -> str:
 
 def dollars(value: Decimal) -> str:
     """An amount of money; empty if there is none."""
-    return f"${value.quantize(Decimal('0.000001')).normalize():f}" if value else ""
+    return f"${value.quantize(_MICRO, ROUND_HALF_UP).normalize():f}" if value else ""
 
 
 def plain(text: str) -> str:
