@@ -292,7 +292,7 @@ def _refusal(refused: Refused) -> str:
 def _tell(event: str, said: dict[str, Any], context: HookContext) -> None:
     bus = default_bus()
     if bus.wants(event):
-        bus.publish(make(event, said, context.correlation_id))
+        bus.publish(make(event, said, context.correlation_id, context.traceparent))
 
 
 class Around:

@@ -58,5 +58,5 @@ def publish(event_type: str, context: HookContext, data: dict[str, Any]) -> None
     bus = default_bus()
     if bus.wants(event_type):
         about = {"kind": context.component.type, "name": context.component.name}
-        event = make(event_type, {**about, **data}, correlation_id=context.correlation_id)
+        event = make(event_type, {**about, **data}, context.correlation_id, context.traceparent)
         guard.contained("publishing an event", bus.publish, event)

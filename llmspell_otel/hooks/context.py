@@ -117,6 +117,11 @@ class HookContext:
         return self.operation.correlation_id if self.operation is not None else ""
 
     @property
+    def traceparent(self) -> str | None:
+        """The W3C header of the operation's span: events that carry it belong to the operation."""
+        return getattr(self.operation, "traceparent", None)
+
+    @property
     def attempt(self) -> int:
         """How often the call was made so far, counting the one under way."""
         return self.operation.attempts if self.operation is not None else 0

@@ -51,7 +51,7 @@ def told(
         event_type,
         data,
         correlation_id=context.correlation_id,
-        traceparent=getattr(context.operation, "traceparent", None),
+        traceparent=context.traceparent,
         source=f"hook:{hook.name}",
         language=hook.language,
     )

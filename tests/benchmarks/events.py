@@ -237,7 +237,8 @@ def into_the_log(mode: Any) -> Callable[[int], None]:
 
     def run(count: int) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            bus, journal = EventBus(), Journal(Path(folder), mode=mode)
+            # Room for all of them: a disk that is slower than this loop must not drop any.
+            bus, journal = EventBus(), Journal(Path(folder), mode=mode, max_waiting_bytes=2**30)
             journal._indexer.close(0)  # measured by itself
             journal.attach(bus)
             for _ in range(count):

@@ -16,14 +16,20 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.trace import SpanKind
+from opentelemetry.util.types import AttributeValue
 
 from llmspell_otel import Hook, tool
 from llmspell_otel.hooks import Registration
 from llmspell_otel.hooks.breaker import BreakerProfile
+from llmspell_otel.operations.call import Call, Codec, Kind
+from llmspell_otel.operations.drivers import invoke
+from llmspell_otel.operations.operation import Aspect
 from llmspell_otel.operations.ports import ports
-from llmspell_otel.telemetry import Options, Providers, Telemetry
+from llmspell_otel.telemetry import Options, Providers, Telemetry, semconv
 
 CHUNKS = 30
+CLIENT = SpanKind.CLIENT
 LENIENT = BreakerProfile(slow_call_duration=60)  # a preempted benchmark is no slow hook
 Run = Callable[[int], None]
 
@@ -59,6 +65,54 @@ def bare_stream(number: int) -> Iterator[int]:
 
 
 tool_sync, tool_async, tool_stream = tool(bare_sync), tool(bare_async), tool(bare_stream)
+
+ASKED: dict[str, AttributeValue] = {
+    semconv.OPERATION_NAME: "chat",
+    semconv.PROVIDER_NAME: "openai",
+    semconv.REQUEST_MODEL: "gpt-5-mini",
+    semconv.REQUEST_TEMPERATURE: 0.5,
+    semconv.REQUEST_MAX_TOKENS: 1024,
+    semconv.SERVER_ADDRESS: "api.openai.com",
+    semconv.SERVER_PORT: 443,
+}
+SAID: dict[str, AttributeValue] = {
+    semconv.RESPONSE_ID: "chatcmpl-7",
+    semconv.RESPONSE_MODEL: "gpt-5-mini-2025-08-07",
+    semconv.RESPONSE_FINISH_REASONS: ["stop"],
+    semconv.USAGE_INPUT_TOKENS: 412,
+    semconv.USAGE_OUTPUT_TOKENS: 118,
+}
+
+
+class ModelCodec(Codec):
+    """A model's call that is read for nothing: twelve attributes, as a real one has."""
+
+    def request(self, call: Call) -> dict[str, AttributeValue]:
+        """Seven of them."""
+        del call
+        return ASKED
+
+    def response(self, call: Call, result: object) -> dict[str, AttributeValue]:
+        """The other five."""
+        del call, result
+        return SAID
+
+
+_MODEL = Aspect(Kind.MODEL, ModelCodec())
+
+
+def model_call(number: int) -> object:
+    """One call of the model, seen."""
+    return invoke(_MODEL, Call(bare_sync, None, (number,), {}))
+
+
+def bare_model_span(times: int) -> None:
+    """What a careful program would write by hand: the same span, current during the call."""
+    tracer = _SPANS.get_tracer("bare")
+    for _ in range(times):
+        with tracer.start_as_current_span("chat gpt-5-mini", kind=CLIENT, attributes=ASKED) as span:
+            bare_sync(1)
+            span.set_attributes(SAID)
 
 
 def _calls(function: Callable[..., object]) -> Run:
@@ -144,6 +198,11 @@ def cases() -> dict[str, tuple[Setting, Run]]:
         }
         for name, (setting, function) in rows.items():
             found[f"{shape} | {name}"] = (setting, repeat(function))
+    found["a model's call | by hand, an SDK span"] = (Setting(None, 0), bare_model_span)
+    found["a model's call | ours, spans and metrics, no hook"] = (
+        Setting(everything, 0),
+        _calls(model_call),
+    )
     return found
 
 

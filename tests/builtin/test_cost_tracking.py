@@ -98,6 +98,8 @@ def test_sums_are_exact_and_by_everything(desk: Desk) -> None:
     assert sorted(each["USD"].calls for each in totals("run").values()) == [1, 2]
     (first, *_) = desk.events
     assert first.event_type == "cost.recorded"
+    assert first.traceparent
+    assert first.traceparent.split("-")[1] == first.correlation_id.replace("-", "")
     assert Decimal(first.data["cost"]) == ONE
     assert first.data["agent"] == "helper"
     Hook.disable_builtin("cost_tracking")
