@@ -153,7 +153,7 @@ def life_at(agent: Any, name: str) -> Life:
     if life is None:
         life = _known[id(agent)] = Life(name)
         with suppress(TypeError):  # one that cannot be watched is known for ever
-            weakref.finalize(agent, _known.pop, id(agent), None)
+            weakref.finalize(agent, _known.pop, id(agent), None).atexit = False
     return life
 
 

@@ -5,12 +5,14 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+import redis
 
 from llmspell_instrumentation.openai import ADAPTER
 from llmspell_instrumentation.weaver import attach
 from llmspell_otel.builtin import disable_all
 from llmspell_otel.hooks.registry import registry
 from llmspell_otel.operations.effects import Sleep
+from tests.builtin.redis_server import RedisServer
 from tests.instrumentation.openai.surfaces import Served
 
 
@@ -53,3 +55,18 @@ def sleeps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     monkeypatch.setattr(Sleep, "perform", lambda effect: waits.append(effect.seconds))
     monkeypatch.setattr(Sleep, "perform_async", wait)
     return waits
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis for all tests that do it no harm."""
+    with RedisServer(tmp_path_factory.mktemp("redis")) as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: RedisServer) -> Iterator[Any]:
+    """A client of it; nothing is in it."""
+    with redis.Redis.from_url(server.url) as connected:
+        connected.flushall()
+        yield connected

@@ -28,7 +28,7 @@ class RedisServer:
 
     def start(self) -> None:
         """Start it, and return when it answers."""
-        assert BINARY, "redis-server is not installed: run `make .venv/.installed`, or apt-get it"
+        assert BINARY, "redis-server is not installed: run `make .venv/.programs`, or apt-get it"
         line = [BINARY, "--port", str(self.port), "--save", "", "--bind", "127.0.0.1"]
         self._process = subprocess.Popen(
             [*line, "--dir", str(self._folder), *self._options], stdout=subprocess.DEVNULL

@@ -33,21 +33,6 @@ ONE = Decimal("0.000013")  # 100 tokens at 0.1, 10 at 0.3, per million
 TEXT = "x" * 300  # at three characters a token, what the server says was used, and a little more
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A Redis for all tests that do it no harm."""
-    with RedisServer(tmp_path_factory.mktemp("redis")) as running:
-        yield running
-
-
-@pytest.fixture
-def client(server: RedisServer) -> Iterator[Any]:
-    """A client of it; nothing is in it."""
-    with redis.Redis.from_url(server.url) as connected:
-        connected.flushall()
-        yield connected
-
-
 @pytest.fixture
 def models() -> Iterator[ModelServer]:
     """A provider that always uses 100 tokens for 10."""

@@ -12,7 +12,7 @@ BINARY = shutil.which("chromium")
 @contextmanager
 def chromium() -> Generator[Browser]:
     """A browser; it is closed at the end."""
-    assert BINARY, "chromium is not installed: run `make .venv/.installed`, or apt-get it"
+    assert BINARY, "chromium is not installed: run `make .venv/.programs`, or apt-get it"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=BINARY)
         try:

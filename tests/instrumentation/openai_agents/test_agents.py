@@ -2,6 +2,8 @@
 
 import asyncio
 import gc
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -100,3 +102,21 @@ def test_a_run_leads_its_agents_through_their_states(
     ]
     assert len(traces) == 1
     assert traces != {""}
+
+
+PROGRAM = """
+import llmspell_otel
+from llmspell_otel import Hook
+llmspell_otel.instrument()
+Hook.register("AfterAgentShutdown", lambda context: print(context.component.name))
+from agents import Agent
+desk = Agent(name="desk")
+"""
+
+
+def test_agents_that_live_at_the_end_of_the_process_are_shut_down() -> None:
+    """Also those that were made after everything else that waits for the exit."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "desk\n"
