@@ -3,7 +3,7 @@
 A life is followed while somebody watches: a hook at a point of the lifecycle, a subscription to
 `agent:state_changed`, or a `life_of`. Then the first execution initialises the agent, each
 execution goes to Running and back to Ready, whatever came of it, and the end of the process (or
-`Lives.end`) terminates it. An execution after that begins a new life.
+`Life.end`) terminates it. An execution after that begins a new life.
 """
 
 import threading

@@ -29,7 +29,7 @@ class Living(Advice):
         try:
             output = yield from super().steps()
         except GeneratorExit:  # abandoned: nothing can be awaited any more
-            drive(life.over("abandoned"))
+            drive(self._led(life.over("abandoned")))
             raise
         except BaseException as error:
             yield from self._led(life.over(f"failed: {type(error).__name__}"))

@@ -240,7 +240,7 @@ class Operation:
             if placed is not None and self._place(placed):  # no place: no traces, only the rest
                 # The one event that is published has the true ids.
                 event = self._event(self.moments.started, facts_of(self), self.started_ns)
-        if self.moments.listened:
+        if event.id:
             ports.bus.publish(event)
 
     def _event(self, event_type: str, data: dict[str, Any], timestamp: int) -> UniversalEvent:
@@ -250,7 +250,7 @@ class Operation:
             correlation_id=self.correlation_id,
             traceparent=self.traceparent,
             timestamp=timestamp,
-            # Only what is kept or passed on needs one: spans are made without.
+            # Only what is published needs one: spans are made without.
             id=uuid7() if self.moments.listened else "",
         )
 
@@ -310,7 +310,7 @@ class Operation:
         event = self._event(event_type, data, data["end_time"])
         if self.telemetry is not None:
             self.telemetry.end(event)
-        if self.moments.listened:
+        if event.id:
             ports.bus.publish(event)
 
     # -- what the call gave

@@ -475,6 +475,30 @@ def test_changes_of_state_are_part_of_the_run() -> None:
     assert len(set(runs)) == 1
 
 
+def test_a_run_that_is_abandoned_brings_its_agent_back_within_the_run() -> None:
+    """A coroutine that nobody drives to its end is closed: Ready, with the run's id."""
+
+    @agent("left")
+    async def left() -> None:
+        await asyncio.Event().wait()
+
+    told: list[tuple[str, str]] = []
+
+    async def main() -> None:
+        running = left()
+        running.send(None)
+        running.close()
+
+    with Event.subscribe(
+        "agent.state_changed",
+        lambda event: told.append((event.data["to_state"], event.correlation_id)),
+    ):
+        asyncio.run(main())
+    assert [state for state, _ in told] == ["Initializing", "Ready", "Running", "Ready"]
+    assert len({run for _, run in told}) == 1
+    assert told[0][1] != ""
+
+
 def test_an_agent_that_replies_tells_why_it_is_not_initialised(hook: Any) -> None:
     """A refusal to initialise it is refused as any other: in the agent's own way."""
 

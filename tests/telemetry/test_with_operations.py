@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 from opentelemetry import trace
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 
 from llmspell_otel.events import EventBus, UniversalEvent
 from llmspell_otel.events.timeline import build
@@ -139,3 +140,27 @@ def test_a_provider_that_chooses_ids_leaves_one_call_one_call(
     ]
     assert len({event.correlation_id for event in recorded}) == 1
     assert len(recorded) == 6
+
+
+def test_who_begins_to_listen_while_a_span_starts_is_told_of_the_end_alone(
+    signals: Signals,
+) -> None:
+    """What is published has an id, also where a subscription came between making and publishing."""
+    told: list[UniversalEvent] = []
+
+    class Listening(SpanProcessor):
+        """Subscribes as soon as a span starts."""
+
+        def on_start(self, span: object, parent_context: object = None) -> None:
+            ports.bus.subscribe("**", told.append)
+
+    before, ports.bus = ports.bus, EventBus()
+    assert isinstance(signals.providers.tracer, TracerProvider)
+    signals.providers.tracer.add_span_processor(Listening())
+    try:
+        refund("A-1")
+    finally:
+        ports.bus = before
+    assert told
+    assert all(event.id for event in told)
+    assert "workflow:execution_started" not in {event.event_type for event in told}
