@@ -7,12 +7,14 @@ import time
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import entry_points
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
+from llmspell_otel.cli.findings import Finding
 from llmspell_otel.errors import LlmspellError
 from llmspell_otel.events.codec import encode
 from llmspell_otel.events.event import UniversalEvent
@@ -160,15 +162,46 @@ def query(patterns: tuple[str, ...], folder: Path, *, as_json: bool, **condition
 
 
 @command.command()
-@click.argument("target", type=click.File("wb"))
+@click.argument("target", required=False)
 @_conditions
-def export(target: Any, patterns: tuple[str, ...], folder: Path, **conditions: Any) -> None:
-    """Write events as lines of JSON to the file TARGET; `-` is the standard output."""
+@click.option(
+    "--otlp",
+    is_flag=True,
+    help="Send the traces that the events tell of, as OTEL_EXPORTER_OTLP_ENDPOINT says.",
+)
+@click.option("--service-name", metavar="NAME", help="With --otlp: what the program was called.")
+@click.option(
+    "--timeout",
+    default=30.0,
+    show_default=True,
+    help="With --otlp: seconds that the receiver may keep a batch waiting.",
+)
+def export(
+    target: str | None,
+    patterns: tuple[str, ...],
+    folder: Path,
+    *,
+    otlp: bool,
+    service_name: str | None,
+    timeout: float,
+    **conditions: Any,
+) -> None:
+    """Write events as lines of JSON to the file TARGET; `-` is the standard output.
+
+    With --otlp there is no TARGET: the spans of the events are sent, with their ids and times.
+    """
+    if not otlp and target is None:
+        raise click.UsageError("name a file, `-` for the standard output, or say --otlp")
     with kept(folder) as journal:
+        if otlp:
+            patterns = (target, *patterns) if target else patterns
+            _send(_found(journal, patterns, conditions), service_name, timeout)
+            return
         written = 0
-        for event in _found(journal, patterns, conditions):
-            target.write(encode(event) + b"\n")
-            written += 1
+        with click.open_file(str(target), "wb") as file:
+            for event in _found(journal, patterns, conditions):
+                file.write(encode(event) + b"\n")
+                written += 1
         click.echo(f"{written} events", err=True)
 
 
@@ -192,6 +225,21 @@ def _found(
 ) -> Iterable[UniversalEvent]:
     run, where = conditions.pop("run", None), dict(conditions.pop("where", ()))
     return journal.query(*patterns, correlation_id=run, where=where, **conditions)
+
+
+def _send(events: Iterable[UniversalEvent], service_name: str | None, timeout: float) -> None:
+    """Have the installed exporters send the spans of *events*.
+
+    Raises:
+        click.ClickException: not all of them have arrived.
+    """
+    for entry in entry_points(group="llmspell_rebuild"):
+        sent: Finding = entry.load()(events, service_name, timeout)
+        if not sent.good:
+            raise click.ClickException(sent.text)
+        click.echo(sent.text)
+        return
+    raise click.ClickException("no exporters are installed: pip install llmspell-otel")
 
 
 def _write(events: Iterable[UniversalEvent], *, as_json: bool) -> None:

@@ -1,0 +1,140 @@
+"""`events export --otlp`: a journal gives a receiver the traces that the live run gave."""
+
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from llmspell_otel.cli import main
+from llmspell_otel.events import make
+from llmspell_otel.events.journal import Journal
+from tests.events.test_timeline import RUN, story
+from tests.kit.otlp import OtlpReceiver
+from tests.kit.otlp_faults import Fault
+
+PROGRAM = """
+import asyncio
+from llmspell_otel import agent, tool
+
+@tool
+def look_up(order):
+    if order == "none":
+        raise KeyError(order)
+    return order
+
+@agent
+async def triage(order):
+    try:
+        look_up("none")
+    except KeyError:
+        pass
+    return await asyncio.gather(*(answer(order) for _ in range(3)))
+
+@agent
+async def answer(order):
+    await asyncio.sleep(0.01)
+    return look_up(order)
+
+asyncio.run(triage("7"))
+"""
+
+
+def export(folder: Path, receiver: OtlpReceiver, *words: str, protocol: str = "grpc") -> Result:
+    """Call `events export --otlp` on the journal in *folder*."""
+    environment = receiver.environment(protocol) | {"LLMSPELL_OTEL_JOURNAL": str(folder)}
+    words = ("events", "export", "--otlp", *words)
+    return CliRunner(env=environment).invoke(main, words)
+
+
+def told(receiver: OtlpReceiver) -> list[dict[str, Any]]:
+    """Everything that the spans say, in order of their ids; but not how their sender began."""
+    spans = sorted(map(asdict, receiver.spans()), key=lambda span: str(span["span_id"]))
+    for span in spans:
+        assert span["resource"].pop("service.instance.id")
+        span["resource"].pop("telemetry.auto.version", None)
+    return spans
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_the_same_traces_arrive_again(tmp_path: Path, protocol: str) -> None:
+    """All that a span has is equal: ids, parents, times, attributes, status, resource."""
+    (program := tmp_path / "program.py").write_text(PROGRAM)
+    line = [sys.executable, "-m", "llmspell_otel.cli", "run", "--journal", str(tmp_path / "kept")]
+    with OtlpReceiver() as live, OtlpReceiver() as again:
+        environment = os.environ | live.environment(protocol)
+        subprocess.run([*line, str(program)], env=environment, check=True, timeout=60)
+        words = ("--service-name", "program")
+        result = export(tmp_path / "kept", again, *words, protocol=protocol)
+        assert result.exit_code == 0, result.output
+        assert result.output.startswith("8 of 8 spans sent to http://127.0.0.1:")
+        assert len(told(live)) == 8
+        assert told(again) == told(live)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A journal with a story of a run, and a thousand calls of others."""
+    journal = Journal(tmp_path)
+    for event in story():
+        journal.append(event)
+    for number in range(1, 1_001):
+        data = {"operation": f"{number:016x}", "kind": "tool", "name": "search"}
+        parent = f"00-{number:032x}-{number:016x}-01"
+        journal.append(make("tool:execution_started", data, f"run-{number}", parent))
+        journal.append(make("tool:execution_complete", data, f"run-{number}", parent))
+    assert journal.flush()
+    journal.close()
+    return tmp_path
+
+
+def test_one_run_or_some_types_can_be_sent(folder: Path) -> None:
+    """Conditions choose the events, and so the spans."""
+    with OtlpReceiver() as receiver:
+        sent = export(folder, receiver, "--run", "run-7")
+        assert sent.output.startswith("1 of 1 spans")
+        assert export(folder, receiver, "--run", RUN, "model.*").exit_code == 0
+        names = [span.name for span in receiver.spans()]
+    assert "execute_tool search" in names
+    assert len(names) > 1
+
+
+def test_all_of_a_journal_is_sent_in_batches(folder: Path) -> None:
+    """However many spans there are, each arrives once, and no request is without end."""
+    with OtlpReceiver() as receiver:
+        result = export(folder, receiver)
+        assert result.exit_code == 0, result.output
+        ids = [span.span_id for span in receiver.spans()]
+        assert len(ids) == len(set(ids)) > 1_000
+        assert max(len(each.records) for each in receiver.exports) <= 600
+
+
+def test_a_receiver_that_is_down_is_said_in_one_line(folder: Path) -> None:
+    """No traceback: where it should have gone, and what became of how many."""
+    with OtlpReceiver() as receiver:
+        receiver.refuse()
+        result = export(folder, receiver, "--timeout", "0.2")
+    assert result.exit_code == 1
+    assert len(result.output.splitlines()) == 1
+    assert "given up: the receiver does not take them" in result.output
+
+
+def test_what_the_receiver_refuses_is_counted(folder: Path) -> None:
+    """A partial success is no success."""
+    with OtlpReceiver() as receiver:
+        receiver.misbehave(Fault(rejected=3, message="too old"))
+        result = export(folder, receiver)
+    assert result.exit_code == 1
+    assert "partial_success rejected 3" in result.output
+    assert "too old" in result.output
+
+
+def test_a_target_or_otlp_has_to_be_named(folder: Path) -> None:
+    """Neither is a usage error that says how to go on."""
+    result = CliRunner().invoke(main, ["events", "export", "--journal", str(folder)])
+    assert result.exit_code == 2
+    assert "or say --otlp" in result.output
