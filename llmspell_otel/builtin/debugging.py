@@ -7,7 +7,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import FrameType
@@ -24,7 +24,15 @@ from llmspell_otel.builtin.description import (
     chosen,
     place_of,
 )
-from llmspell_otel.builtin.rendering import SECRET_KEYS, SECRET_PATTERNS, Renderer, inert
+from llmspell_otel.builtin.rendering import (
+    MASK,
+    SECRET_KEYS,
+    SECRET_PATTERNS,
+    Renderer,
+    Told,
+    inert,
+)
+from llmspell_otel.builtin.state import PerOperation
 from llmspell_otel.guard import guard
 from llmspell_otel.hooks.context import HookContext
 from llmspell_otel.hooks.forks import watch_forks
@@ -86,15 +94,32 @@ class DebuggingSettings(BuiltinSettings):
     """Files kept there."""
 
 
+_Frame = tuple[str, int, str, dict[str, str] | None]
+"""File, line, function, and the variables as text where they are kept."""
+
+
+# A tuple of texts and numbers: the garbage collector leaves those alone, and many are kept.
+_Moment = tuple[
+    int, str, str, str, int, str, float | None, str | None, dict[str, object] | None,
+    tuple[_Frame, ...] | None,
+]  # fmt: skip
+"""Time, point, component, correlation, attempt, thread, seconds, error, data, stack."""
+
+
 class Recorder:
-    """The ring, and what fills it."""
+    """The ring, and what fills it.
+
+    A moment is copied when it comes, within its bounds, and written, redacted, when somebody
+    reads it: of the many that are kept, few ever are.
+    """
 
     def __init__(self, settings: DebuggingSettings) -> None:
         self.settings = settings
-        self.ring: deque[dict[str, Any]] = deque(maxlen=settings.entries)
+        self._kept: deque[_Moment] = deque(maxlen=settings.entries)
         self._renderer = Renderer.of(
             settings.max_bytes, settings.redact_keys, settings.redact_patterns
         )
+        self._stacks: PerOperation[tuple[_Frame, ...]] = PerOperation()
         self._written = 0
         self.after_fork()
         watch_forks(self)
@@ -106,88 +131,128 @@ class Recorder:
     def __call__(self, context: HookContext) -> None:
         """Keep the moment of *context*; stop if a breakpoint says so; dump if the call failed."""
         settings = self.settings
-        if not settings.selects(context.component):
+        if not (settings.selects_all or settings.selects(context.component)):
             return
-        failed = context.point.moment is Moment.ERROR
-        seconds = self._seconds(context)
+        moment = context.point.moment
+        failed = moment is Moment.ERROR
+        seconds = _seconds(context) if failed or moment is Moment.AFTER else None
         if failed or seconds is None or seconds >= settings.min_duration:
-            self.ring.append(self._entry(context, seconds))
+            self._kept.append(self._moment(context, seconds))
         for stop in settings.breakpoints:
             if _stops(stop, context):
                 _stop(stop, context)
         if failed and settings.dump is not None:
             guard.contained("dumping what was kept", self.dump, settings.dump)
 
-    def _entry(self, context: HookContext, seconds: float | None) -> dict[str, Any]:
-        component = context.component
+    # -- when it comes
+
+    def _moment(self, context: HookContext, seconds: float | None) -> _Moment:
+        error = context.error
+        return (
+            time.time_ns(),
+            context.point.spelling,
+            f"{context.component.type}:{context.component.name}"[:256],
+            context.correlation_id,
+            context.attempt,
+            threading.current_thread().name,
+            seconds,
+            None if error is None else type(error).__name__,
+            self._copied(context.data) if self.settings.content else None,
+            self._stack(context, error),
+        )
+
+    def _copied(self, data: Mapping[str, Any]) -> dict[str, object]:
+        taken = self._renderer.taken
+        return {
+            key: Told(self._raised(value)) if isinstance(value, BaseException) else taken(value)
+            for key, value in data.items()
+        }
+
+    def _raised(self, error: BaseException) -> str:
+        return self._renderer.line(guard.contained("reading an error", str, error) or "")
+
+    def _stack(self, context: HookContext, error: Any) -> tuple[_Frame, ...] | None:
+        """The innermost frames, the nearest last: where the error came from, or who calls."""
+        if not self.settings.frames:
+            return None
+        when = self.settings.variables
+        held = when == "always" or (when == "errors" and error is not None)
+        if not isinstance(error, BaseException):
+            return self._calling(context, held=held)
+        frames = list(traceback.walk_tb(error.__traceback__))
+        theirs = [each for each in frames if not _is_ours(each[0])]
+        told = (theirs or frames)[-self.settings.frames :]
+        return tuple(self._frame(*each, held=held) for each in told)
+
+    def _calling(self, context: HookContext, *, held: bool) -> tuple[_Frame, ...]:
+        """Who made the call of *context*: looked up once, as long as its caller waits for it."""
+        handed_over = getattr(context.operation, "handed_over", False)
+        known = None if held or handed_over else self._stacks.get(context)
+        if known is None:
+            known = self._callers(sys._getframe(4), held=held)  # noqa: SLF001 - the way to the stack
+            if not (held or handed_over):
+                self._stacks.set(context, known)
+        return known
+
+    def _callers(self, frame: FrameType | None, *, held: bool) -> tuple[_Frame, ...]:
+        """The frames of the program that *frame* was called from, the nearest last."""
+        found: list[_Frame] = []
+        room, known = self.settings.frames, _files.get
+        while frame is not None and room:
+            ours = known(frame.f_code.co_filename)
+            if not (_is_ours(frame) if ours is None else ours):
+                found.append(self._frame(frame, frame.f_lineno, held=held))
+                room -= 1
+            frame = frame.f_back
+        return tuple(reversed(found))
+
+    def _frame(self, frame: FrameType, line: int, *, held: bool) -> _Frame:
+        code = frame.f_code
+        variables = None
+        if held:
+            variables = {
+                name: self._text(name, value)
+                for name, value in list(frame.f_locals.items())[:_VARIABLES]
+            }
+        return code.co_filename, line, code.co_qualname, variables
+
+    # -- when it is read
+
+    @property
+    def ring(self) -> list[dict[str, Any]]:
+        """What is kept, oldest first."""
+        return [self._entry(each) for each in tuple(self._kept)]
+
+    def _entry(self, moment: _Moment) -> dict[str, Any]:
+        began, point, component, correlation, attempt, thread, seconds, error, data, stack = moment
         entry: dict[str, Any] = {
-            "time": time.time_ns(),
-            "point": context.point.spelling,
-            "component": inert(f"{component.type}:{component.name}"[:256]),
-            "correlation": context.correlation_id,
-            "attempt": context.attempt,
-            "thread": threading.current_thread().name,
+            "time": began,
+            "point": point,
+            "component": inert(component),
+            "correlation": correlation,
+            "attempt": attempt,
+            "thread": thread,
         }
         if seconds is not None:
             entry["seconds"] = seconds
-        if context.error is not None:
-            entry["error"] = type(context.error).__name__
-        if self.settings.content:
-            entry["data"] = {key: self._text(key, value) for key, value in context.data.items()}
-        if self.settings.frames:
-            when = self.settings.variables
-            held = when == "always" or (when == "errors" and context.error is not None)
-            entry["stack"] = [self._frame(*each, held=held) for each in self._stack(context)]
+        if error is not None:
+            entry["error"] = error
+        if data is not None:
+            entry["data"] = {key: self._text(key, value) for key, value in data.items()}
+        if stack is not None:
+            entry["stack"] = [_written(each) for each in stack]
         return entry
 
     def _text(self, name: str, value: object) -> str:
         if self._renderer.hides(name):
-            return "[redacted]"
+            return MASK
         if isinstance(value, BaseException):
-            return self._renderer.line(guard.contained("reading an error", str, value) or "")
+            return self._raised(value)
         return self._renderer.text(value)
-
-    def _seconds(self, context: HookContext) -> float | None:
-        began = getattr(context.operation, "began", None)
-        if began is None or context.point.moment not in (Moment.AFTER, Moment.ERROR):
-            return None
-        return float(time.perf_counter_ns() - began) / 1e9
-
-    def _stack(self, context: HookContext) -> list[tuple[FrameType, int]]:
-        """The innermost frames, the nearest last: where the error came from, or who calls."""
-        error = context.error
-        if isinstance(error, BaseException):
-            frames = list(traceback.walk_tb(error.__traceback__))
-        else:
-            return self._callers(sys._getframe(2))  # noqa: SLF001 - the way to the stack
-        theirs = [each for each in frames if not _is_ours(each[0])]
-        return (theirs or frames)[-self.settings.frames :]
-
-    def _callers(self, frame: FrameType | None) -> list[tuple[FrameType, int]]:
-        """The frames of the program that *frame* was called from, the nearest last."""
-        found: list[tuple[FrameType, int]] = []
-        while frame is not None and len(found) < self.settings.frames:
-            if not _is_ours(frame):
-                found.append((frame, frame.f_lineno))
-            frame = frame.f_back
-        found.reverse()
-        return found
-
-    def _frame(self, frame: FrameType, line: int, *, held: bool) -> dict[str, Any]:
-        code = frame.f_code
-        told: dict[str, Any] = {
-            "file": code.co_filename,
-            "line": line,
-            "function": code.co_qualname,
-        }
-        if held:
-            found = list(frame.f_locals.items())[:_VARIABLES]
-            told["variables"] = {name: self._text(name, value) for name, value in found}
-        return told
 
     def find(self, *, point: str = "*", component: str = "*") -> list[dict[str, Any]]:
         """What is kept, oldest first, of points and components that fit."""
-        return list(_fitting(list(self.ring), point, component))
+        return list(_fitting(self.ring, point, component))
 
     def dump(self, folder: Path) -> Path:
         """Write what is kept to a new file in *folder*, readable for its owner only.
@@ -202,7 +267,7 @@ class Recorder:
             whole, part = folder / name, folder / f".{name}.part"
             descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
-                json.dump({"version": VERSION, "entries": list(self.ring)}, file)
+                json.dump({"version": VERSION, "entries": self.ring}, file)
             part.replace(whole)
             for old in sorted(folder.glob("debug-*.json"))[: -self.settings.dumps]:
                 old.unlink(missing_ok=True)
@@ -215,9 +280,30 @@ def _fitting(entries: list[dict[str, Any]], point: str, component: str) -> Itera
             yield entry
 
 
+def _seconds(context: HookContext) -> float | None:
+    began = getattr(context.operation, "began", None)
+    return None if began is None else float(time.perf_counter_ns() - began) / 1e9
+
+
+def _written(frame: _Frame) -> dict[str, Any]:
+    file, line, function, variables = frame
+    told: dict[str, Any] = {"file": file, "line": line, "function": function}
+    if variables is not None:
+        told["variables"] = variables
+    return told
+
+
 def _is_ours(frame: FrameType) -> bool:
+    file = frame.f_code.co_filename
     module = frame.f_globals.get("__name__", "")
-    return str(module).partition(".")[0] in _OURS or frame.f_code.co_filename == _MADE
+    ours = file == _MADE or str(module).partition(".")[0] in _OURS
+    if file[:1] != "<":  # several modules may have code that was made of such a text
+        _files[file] = ours
+    return ours
+
+
+_files: Final[dict[str, bool]] = {}
+"""Which files are ours; as many as the program has."""
 
 
 def _stops(stop: Breakpoint, context: HookContext) -> bool:

@@ -43,6 +43,11 @@ class BuiltinSettings(BaseModel):
     """The profile of its circuit breakers."""
 
     @cached_property
+    def selects_all(self) -> bool:
+        """Whether every component is one that the settings ask for."""
+        return "*" in self.include and not self.exclude
+
+    @cached_property
     def _selected(self) -> dict[tuple[str, str], bool]:
         return {}  # an attribute that is cached is read ten times as fast as a private one
 

@@ -2,8 +2,9 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from json.encoder import encode_basestring as _quoted
 from typing import Any, Final
 
@@ -67,6 +68,88 @@ def cut(text: str, limit: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """What is said of a value that is none of JSON's own."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The fields of an object, and its class."""
+
+    kind: str
+    fields: dict[str, Any]
+
+
+_ATOMS: Final = frozenset({int, float, bool, type(None)})
+
+
+_LEAVES: Final = _ATOMS | {str}
+_SHORT_DICT: Final = 16
+
+
+def _is_short(mapping: dict[Any, Any], room: int) -> bool:
+    """Whether it holds a few texts and numbers: most inputs are arguments of that sort."""
+    if len(mapping) > _SHORT_DICT:
+        return False
+    for key, item in mapping.items():
+        kind = type(item)
+        if type(key) is not str or kind not in _LEAVES:
+            return False
+        room -= len(key) + (len(item) if kind is str else 1)
+    return room > 0
+
+
+class _Taking:
+    """Copies as much of a value as a line of text has room for."""
+
+    __slots__ = ("_room",)
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+
+    def of(self, value: object, depth: int) -> object:
+        kind = type(value)
+        self._room -= 1
+        if kind in _ATOMS:
+            return value
+        if isinstance(value, str):
+            kept = value[: max(0, self._room)]
+            self._room -= len(kept)
+            return kept
+        return Told(ELLIPSIS) if depth >= _MAX_DEPTH else self._inside(value, depth)
+
+    def _inside(self, value: object, depth: int) -> object:
+        if isinstance(value, dict):
+            return self._mapping(value, depth)
+        if isinstance(value, (list, tuple, set, frozenset)):
+            return self._items(value, depth)
+        fields = _fields(value)
+        if fields is None:
+            return Told(_plain(value))
+        return Record(type(value).__name__, self._mapping(fields, depth))
+
+    def _mapping(self, value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
+        copied: dict[str, Any] = {}
+        for key in tuple(islice(value, _MAX_ITEMS + 1)):
+            if self._room <= 0:
+                break
+            name = key[: self._room] if isinstance(key, str) else _plain(key)
+            self._room -= len(name)
+            copied[name] = self.of(value.get(key), depth + 1)
+        return copied
+
+    def _items(self, value: Iterable[Any], depth: int) -> list[object]:
+        copied: list[object] = []
+        for item in tuple(islice(value, _MAX_ITEMS + 1)):
+            if self._room <= 0:
+                break
+            copied.append(self.of(item, depth + 1))
+        return copied
+
+
+@dataclass(frozen=True, slots=True)
 class Renderer:
     """Writes values as text no longer than *limit* bytes.
 
@@ -82,6 +165,19 @@ class Renderer:
     def of(cls, limit: int, keys: Sequence[str], patterns: Sequence[str]) -> "Renderer":
         """One that masks what stands under *keys* and what fits *patterns*."""
         return cls(limit, _keys(keys), _patterns(patterns))
+
+    def taken(self, value: object) -> object:
+        """As much of *value* as `text` shows, copied: it can be written later.
+
+        What comes of it is the same, unless two names that are no texts are told alike.
+        """
+        room = self.limit + _MARGIN
+        if type(value) is dict and _is_short(value, room):
+            return value.copy()
+        try:
+            return _Taking(room).of(value, 0)
+        except Exception:
+            return Told("<unreadable>")  # an object that fails whatever it is asked
 
     def text(self, value: object) -> str:
         """*value* as one line."""
@@ -143,6 +239,13 @@ class Renderer:
         yield "]"
 
     def _other(self, value: object, depth: int) -> Iterator[str]:
+        if isinstance(value, Told):
+            yield value.text
+            return
+        if isinstance(value, Record):
+            yield value.kind
+            yield from self._mapping(value.fields, depth)
+            return
         fields = _fields(value)
         if fields is None:
             yield _plain(value)

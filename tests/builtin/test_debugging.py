@@ -85,6 +85,30 @@ def test_values_are_redacted_bounded_and_inert() -> None:
     assert "\x1b" not in "".join(entry["data"]["input"] for entry in kept.ring)
 
 
+def test_what_is_kept_is_as_it_was() -> None:
+    """Values that change after their moment are kept as they were in it, records too."""
+
+    class Order:
+        def __init__(self) -> None:
+            self.lines = ["one"]
+            self.password = KEY
+
+    @tool
+    def take(value: Any, note: str) -> None:
+        """Take, and change."""
+        value.lines.append("two") if isinstance(value, Order) else value.clear()
+
+    kept = debug(points=["tool:before_execution"], max_bytes=256)
+    take(Order(), "n")
+    take({"deep": [{"a": "b"}] * 2, "long": "x" * 10_000}, "n")
+    take(dict.fromkeys(range(5000), "y" * 20), "n")
+    record, mapping, wide = (entry["data"]["input"] for entry in kept.ring)
+    assert record == '{"value": Order{"lines": ["one"], "password": "[redacted]"}, "note": "n"}'
+    assert mapping.startswith('{"value": {"deep": [{"a": "b"}, {"a": "b"}], "long": "xxx')
+    assert mapping.endswith("…")
+    assert wide.startswith('{"value": {"0": "yyyy')
+
+
 def test_the_ring_keeps_the_latest() -> None:
     """A deque: what is oldest goes."""
     kept = debug(entries=3, frames=0, points=["tool:after_execution"])
