@@ -8,7 +8,6 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import entry_points
-from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +19,7 @@ from llmspell_otel.events.codec import encode
 from llmspell_otel.events.event import UniversalEvent
 from llmspell_otel.events.journal import Journal, Retention
 from llmspell_otel.events.payload import plain as bounded
-from llmspell_otel.events.store.index import NAME, Query
+from llmspell_otel.events.store.index import NAME
 from llmspell_otel.events.timeline.text import plain
 from llmspell_otel.runtime import JOURNAL_VARIABLE
 
@@ -139,15 +138,11 @@ def tail(
 ) -> None:
     """Show the latest events, and then every new one. PATTERNS choose types: 'tool:*'."""
     with kept(folder) as journal:
-        latest = list(islice(journal.positions(Query(patterns, newest_first=True)), number or 1))
-        seen = latest[0][0] if latest else 0
-        shown = reversed(latest) if number else ()
-        _write((event for _, event in shown), as_json=as_json)
-        while not once:
+        for events in journal.follow(*patterns, latest=number):
+            _write(events, as_json=as_json)
+            if once:
+                return
             time.sleep(_POLL)
-            new = list(journal.positions(Query(patterns, after=seen)))
-            seen = new[-1][0] if new else seen
-            _write((event for _, event in new), as_json=as_json)
 
 
 @command.command()

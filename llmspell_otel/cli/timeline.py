@@ -8,8 +8,9 @@ import click
 
 from llmspell_otel.cli.events import folder_option, kept, moment
 from llmspell_otel.events.journal import Journal
-from llmspell_otel.events.store.index import Query
 from llmspell_otel.events.timeline import build, page, waterfall
+
+_LISTED = 1_000_000  # runs among which one is looked for by the beginning of its name
 
 
 @click.command(short_help="Show a run as a waterfall: where time and money went.")
@@ -31,7 +32,7 @@ def command(run: str | None, folder: Path, html: Path | None, runs: int) -> None
             _list(journal, runs)
             return
         found = _resolve(journal, run)
-        timeline = build(event for _, event in journal.positions(Query(correlation_id=found)))
+        timeline = build(journal.query(correlation_id=found))
         if html is None:
             width = shutil.get_terminal_size().columns
             for line in waterfall(timeline, max(80, width)):
@@ -52,11 +53,11 @@ def _list(journal: Journal, limit: int) -> None:
 
 
 def _resolve(journal: Journal, run: str) -> str:
-    known = [name for name, _, _ in journal.runs(1 if run == "last" else 1_000_000)]
-    matching = known if run == "last" else [name for name in known if name.startswith(run)]
-    if run in known:
+    known = journal.runs(1) if run == "last" else journal.runs(_LISTED, run)
+    names = [name for name, _, _ in known]
+    if run in names:
         return run
-    if len(matching) != 1:
-        what = "no run begins with" if not matching else f"{len(matching)} runs begin with"
+    if len(names) != 1:
+        what = "no run begins with" if not names else f"{len(names)} runs begin with"
         raise click.ClickException(f"{what} {run!r}; `llmspell-otel timeline` lists the latest")
-    return matching[0]
+    return names[0]

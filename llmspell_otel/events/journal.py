@@ -4,16 +4,16 @@ Publishing encodes an event and hands it to a writer thread, which appends block
 the commit. A second thread takes the log into a SQLite database, which queries read.
 """
 
-import functools
 import logging
 import sqlite3
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from time import monotonic, time_ns
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, get_args
 
 from llmspell_otel.errors import EventError, JournalError
 from llmspell_otel.events.bus import EventBus, at_last
@@ -23,18 +23,19 @@ from llmspell_otel.events.forks import in_child
 from llmspell_otel.events.payload import MAX_BYTES, plain, weighs_more
 from llmspell_otel.events.router import Pattern
 from llmspell_otel.events.store.conditions import Conditions, meets
-from llmspell_otel.events.store.index import Index, Query
+from llmspell_otel.events.store.index import Index, Query, Run
 from llmspell_otel.events.store.indexer import Indexer
 from llmspell_otel.events.store.log import SUFFIX
+from llmspell_otel.events.store.questions import Questions, unreadable
 from llmspell_otel.events.store.writer import LogWriter
 from llmspell_otel.events.subscription import Subscription
 
 _logger = logging.getLogger("llmspell_otel.events")
 
-T = TypeVar("T")
 Mode = Literal["process", "power"]
 OWN_EVENTS = "journal:*"
 _DAY = 86_400
+_PATIENCE = 5.0  # seconds that a question waits for the disk to take what was published
 _ESCAPED = 6  # bytes of JSON that one character takes at most
 
 _journals: "weakref.WeakSet[Journal]" = weakref.WeakSet()
@@ -62,7 +63,7 @@ class JournalStats:
         committed: Events in the log.
         dropped: Events given up, because the disk took nothing for too long.
         waiting: Events in memory, not yet in the log.
-        lag: Events in the log that queries do not see yet; they are taken in before a query.
+        lag: Events in the log that the database has not yet; queries find them in the log.
         damaged: Bytes of the log that could not be read, since this journal was opened.
         losing: Whether the disk takes nothing at the moment.
     """
@@ -119,6 +120,7 @@ class Journal:
         )
         self._append = _appender(self._writer.append, max_event_bytes)
         self._indexer = Indexer(self.path, self._index, self._writer, self._expire, self._tell)
+        self._questions = Questions(self.path, self._index, self._indexer.damaged)
         self._writer.after_commit = self._indexer.nudge
         if any(self.path.glob(f"*{SUFFIX}")):
             self._indexer.nudge()  # somebody left something
@@ -179,19 +181,26 @@ class Journal:
         return self._events(asked, where, limit)
 
     def positions(self, query: Query) -> Iterator[tuple[int, UniversalEvent]]:
-        """The events of *query*, each with its position.
+        """The events of *query*, each with its position, which the database gives.
+
+        It waits until the database has taken in the log, at most half a minute.
 
         Raises:
             JournalError: the database cannot be read.
         """
-        self._see_everything()
-        try:
-            with self._index.connect() as it:
-                for position, body in self._index.select(it, query):
-                    yield position, decode(body)
-        except sqlite3.Error as error:
-            self._indexer.damaged(error)
-            raise self._unreadable(error) from error
+        self.catch_up()
+        return ((position, decode(body)) for position, body in self._questions.positions(query))
+
+    def follow(self, *patterns: str, latest: int = 10) -> Iterator[list[UniversalEvent]]:
+        """First the *latest* events, then, whenever asked, those that have come since.
+
+        Raises:
+            PatternError: a pattern is not in the grammar.
+            JournalError: the database cannot be read.
+        """
+        for text in patterns:
+            Pattern(text)
+        return self._follow(patterns, latest)
 
     def summary(self) -> dict[str, Any]:
         """How many events are kept, of which types, from when to when.
@@ -199,24 +208,28 @@ class Journal:
         Raises:
             JournalError: the database cannot be read.
         """
-        return self._ask(self._index.summary)
+        self._commit()
+        return self._questions.summary()
 
-    def runs(self, limit: int = 20) -> list[tuple[str, int, int]]:
-        """The latest correlation ids, each with its number of events and first time.
+    def runs(self, limit: int = 20, beginning: str = "") -> list[Run]:
+        """The latest runs, by their correlation id's *beginning*: id, number of events, first time.
 
         Raises:
             JournalError: the database cannot be read.
         """
-        return self._ask(functools.partial(self._index.runs, limit=limit))
+        self._commit()
+        return self._questions.runs(limit, beginning)
 
     def prune(self) -> int:
         """Forget what the retention does not keep; tell how many events."""
-        return self._ask(self._expire)
+        self.catch_up()
+        with self._questions.connected() as it:
+            return self._expire(it)
 
     def catch_up(self, timeout: float = 30.0) -> bool:
-        """Commit, and take the log into the database, so that queries see everything.
+        """Commit, and take the log into the database; tell whether *timeout* seconds sufficed.
 
-        Tells whether that was done in *timeout* seconds. A query does it first.
+        Queries do not need it: they read what the database does not have yet from the log.
         """
         deadline = monotonic() + timeout
         self._writer.flush(timeout)
@@ -252,42 +265,41 @@ class Journal:
             raise JournalError(str(self.path), f"cannot be opened ({error})", mend) from error
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError):
-                raise self._unreadable(error) from error
+                raise unreadable(self.path, error) from error
             self._index.set_aside(error)
 
     def _events(
         self, query: Query, where: Conditions | None, limit: int | None
     ) -> Iterator[UniversalEvent]:
-        wanted = meets(where or {})
-        left = limit if limit is not None else -1
-        for _, event in self.positions(query):
-            if left == 0:
-                return
-            if wanted(event):
-                left -= 1
-                yield event
+        self._commit()
+        events = filter(meets(where or {}), map(decode, self._questions.bodies(query)))
+        return islice(events, limit)
 
-    def _see_everything(self) -> None:
-        if not self.catch_up():
-            _logger.warning("journal %s: an answer lacks what the log still holds", self.path)
+    def _follow(self, patterns: tuple[str, ...], latest: int) -> Iterator[list[UniversalEvent]]:
+        self._commit()
+        everything = Query(patterns)
+        with self._questions.moment() as (it, rest):
+            it.execute("COMMIT")
+            newest = self._questions.found(it, rest, replace(everything, newest_first=True))
+            shown = [decode(body) for body in islice(newest, latest)]
+            yield shown[::-1]
+            # These have no position yet; when the database has given them one, they are not new.
+            old = {hash(key.id) for keys in rest.blocks() for key in keys}
+        position = rest.position
+        while True:
+            rows = list(self.positions(replace(everything, after=position)))
+            position = rows[-1][0] if rows else position
+            yield [event for _, event in rows if hash(event.id) not in old]
 
-    def _ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
-        self._see_everything()
-        try:
-            with self._index.connect() as it:
-                return question(it)
-        except sqlite3.Error as error:
-            self._indexer.damaged(error)
-            raise self._unreadable(error) from error
+    def _commit(self) -> None:
+        if not self._writer.flush(_PATIENCE):
+            text = "journal %s: an answer lacks what the disk does not take"
+            _logger.warning(text, self.path)
 
     def _expire(self, it: sqlite3.Connection) -> int:
         age = self.retention.max_age
         before = None if age is None else time_ns() - int(age * 1e9)
         return self._index.prune(it, before, self.retention.max_events)
-
-    def _unreadable(self, error: Exception) -> JournalError:
-        mend = "see that the folder is on a working local disk with room"
-        return JournalError(str(self.path), f"cannot be read ({error})", mend)
 
     def _tell(self, event_type: str, data: dict[str, Any]) -> None:
         bus = self._bus

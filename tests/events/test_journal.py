@@ -227,7 +227,7 @@ def test_hostile_text_stays_one_line(journal: Journal) -> None:
     journal.flush()
     [path] = journal.path.glob("*.log")
     [block] = log.read(path)
-    assert len(block.lines) == 1
+    assert block.events == 1
     assert next(journal.query()).data == {"t": text}
 
 

@@ -3,21 +3,19 @@
 import contextlib
 import logging
 import sqlite3
+import sys
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import chain
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from llmspell_otel.errors import EventError, JournalError
-from llmspell_otel.events.codec import decode
+from llmspell_otel.errors import JournalError
 from llmspell_otel.events.ids import uuid7
 from llmspell_otel.events.router import MAX_CACHED, Pattern
 from llmspell_otel.events.store import log
+from llmspell_otel.events.store.keys import keyed, text
 
 _logger = logging.getLogger("llmspell_otel.events")
 
@@ -50,20 +48,9 @@ _INSERT = "INSERT OR IGNORE INTO events VALUES (NULL, ?, ?, ?, ?, ?, ?)"
 _INSERT_TOGETHER = _INSERT + ", (NULL, ?, ?, ?, ?, ?, ?)" * (_TOGETHER - 1)
 
 
-class _Key(msgspec.Struct, gc=False):
-    """The fields of an event that have columns of their own."""
-
-    id: str
-    event_type: str
-    timestamp: int
-    sequence: int
-    correlation_id: str = ""
-
-
 _Row = tuple[str, int, int, int, str, str]
-
-_keys = msgspec.json.Decoder(_Key)
-_name = attrgetter("event_type")
+Run = tuple[str, int, int]
+"""A correlation id, the number of its events, and its first time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +126,7 @@ class Index:
         Raises:
             sqlite3.Error: the database cannot be written.
         """
-        rows = self._rows(it, block.lines)
+        rows = self._rows(it, block)
         whole = len(rows) - len(rows) % _TOGETHER
         chunks = (rows[first : first + _TOGETHER] for first in range(0, whole, _TOGETHER))
         it.executemany(_INSERT_TOGETHER, map(list, map(chain.from_iterable, chunks)))
@@ -165,23 +152,35 @@ class Index:
         row = it.execute("SELECT read FROM segments WHERE name = ?", (path.name,)).fetchone()
         return int(row[0]) if row else 0
 
-    def select(self, it: sqlite3.Connection, query: Query) -> Iterator[tuple[int, str]]:
-        """The position and body of every event that *query* asks for."""
+    def read_so_far(self, it: sqlite3.Connection) -> dict[str, int]:
+        """How far each file of the log has been taken in, by its name."""
+        return dict(it.execute("SELECT name, read FROM segments").fetchall())
+
+    def newest(self, it: sqlite3.Connection) -> tuple[int, str]:
+        """The last position, and the greatest id; 0 and nothing if there are no events."""
+        sql = "SELECT (SELECT max(position) FROM events), (SELECT max(id) FROM events)"
+        position, name = it.execute(sql).fetchone()  # apart, each is found at once
+        return position or 0, name or ""
+
+    def select(
+        self, it: sqlite3.Connection, query: Query, last: int = 1 << 62
+    ) -> Iterator[tuple[int, str]]:
+        """Position and body of every event up to position *last* that *query* asks for."""
         clauses, values = self._clauses(it, query)
         order = "DESC" if query.newest_first else "ASC"
-        start = query.after
-        if query.after is None and query.newest_first:
-            start = (1 << 62) + 1
         compare = "<" if query.newest_first else ">"
+        start = query.after
+        if start is None:
+            start = last + 1 if query.newest_first else -1
         # Page by page: no read lock is held while the caller thinks.
         while True:
             sql = (
                 f"SELECT position, body FROM events WHERE position {compare} ? {clauses}"  # noqa: S608 - the parts are ours, the values are bound
                 f" ORDER BY position {order} LIMIT {_PAGE}"
             )
-            page = it.execute(sql, (start if start is not None else -1, *values)).fetchall()
-            yield from page
-            if len(page) < _PAGE:
+            page = it.execute(sql, (start, *values)).fetchall()
+            yield from (row for row in page if row[0] <= last)
+            if len(page) < _PAGE or page[-1][0] > last:
                 return
             start = page[-1][0]
 
@@ -209,14 +208,20 @@ class Index:
         ).fetchall()
         return {"events": total, "oldest": oldest, "newest": newest, "types": dict(types)}
 
-    def runs(self, it: sqlite3.Connection, limit: int) -> list[tuple[str, int, int]]:
-        """The latest correlation ids, each with its number of events and its first time."""
-        return it.execute(
+    def runs(self, it: sqlite3.Connection, beginning: str = "") -> Iterator[Run]:
+        """Runs whose correlation id has that *beginning*, the latest arrivals first."""
+        sql = (
             "SELECT correlation_id, count(*), min(timestamp) FROM events"
-            " WHERE correlation_id <> '' GROUP BY correlation_id"
-            " ORDER BY max(position) DESC LIMIT ?",
-            (limit,),
-        ).fetchall()
+            " WHERE correlation_id > '' AND correlation_id BETWEEN ? AND ?"
+            " GROUP BY correlation_id ORDER BY max(position) DESC"
+        )
+        return it.execute(sql, (text(beginning), text(beginning) + chr(sys.maxunicode)))
+
+    def run(self, it: sqlite3.Connection, name: str) -> tuple[int, int | None]:
+        """How many events the run called *name* has, and its first time."""
+        sql = "SELECT count(*), min(timestamp) FROM events WHERE correlation_id = ?"
+        count, first = it.execute(sql, (text(name),)).fetchone()
+        return count, first
 
     def _edge(self, it: sqlite3.Connection, before: int, low: int, high: int) -> int:
         """The first position whose event is not older than *before*, by bisection."""
@@ -229,35 +234,16 @@ class Index:
                 high = middle - 1
         return low
 
-    def _rows(self, it: sqlite3.Connection, lines: list[bytes]) -> list[_Row]:
-        whole = b"\n".join(lines)
-        try:
-            keys = _keys.decode_lines(whole)
-            kinds = {name: self._type(it, name) for name in dict.fromkeys(map(_name, keys))}
-            texts = whole.decode().split("\n")
-            return [
-                (
-                    key.id,
-                    kinds[key.event_type],
-                    key.timestamp,
-                    key.sequence,
-                    key.correlation_id,
-                    text,
-                )
-                for key, text in zip(keys, texts, strict=True)
-            ]
-        except (msgspec.MsgspecError, ValueError):
-            # A line among them has a lone surrogate, or is no event.
-            return [row for line in lines if (row := self._row(it, line))]
-
-    def _row(self, it: sqlite3.Connection, line: bytes) -> _Row | None:
-        try:
-            event = decode(line)
-        except EventError:
-            _logger.warning("journal %s: a line is no event", self.path.parent)
-            return None
-        run, kind = _text(event.correlation_id), self._type(it, _text(event.event_type))
-        return _text(event.id), kind, event.timestamp, event.sequence, run, line.decode()
+    def _rows(self, it: sqlite3.Connection, block: log.Block) -> list[_Row]:
+        pairs = keyed(block.body)
+        if strange := block.events - len(pairs):
+            form = "journal %s: %d lines are no events"
+            _logger.warning(form, self.path.parent, strange)
+        kinds = {name: self._type(it, name) for name in {key.event_type for key, _ in pairs}}
+        return [
+            (key.id, kinds[key.event_type], key.timestamp, key.sequence, key.correlation_id, body)
+            for key, body in pairs
+        ]
 
     def _type(self, it: sqlite3.Connection, name: str) -> int:
         kind = self._types.get(name)
@@ -272,7 +258,7 @@ class Index:
     def _clauses(self, it: sqlite3.Connection, query: Query) -> tuple[str, list[Any]]:
         clauses, values = "", []
         for clause, value in (
-            ("correlation_id = ?", query.correlation_id and _text(query.correlation_id)),
+            ("correlation_id = ?", query.correlation_id and text(query.correlation_id)),
             ("timestamp >= ?", query.since),
             ("timestamp < ?", query.until),
         ):
@@ -285,8 +271,3 @@ class Index:
             kinds = [str(k) for k, name in known if any(p.matches(name) for p in patterns)]
             clauses += f" AND type IN ({', '.join(kinds)})"
         return clauses, values
-
-
-def _text(text: str) -> str:
-    """The *text* as SQLite can hold it: without lone surrogates."""
-    return text if text.isascii() else text.encode(errors="replace").decode()

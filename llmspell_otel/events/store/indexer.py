@@ -134,7 +134,7 @@ class Indexer:
             for blocks in _batches(read):
                 began = monotonic()
                 self._take(it, path, blocks)
-                self.taken += sum(len(block.lines) for block in blocks) if own else 0
+                self.taken += sum(block.events for block in blocks) if own else 0
                 self._note(path, sum(block.damaged for block in blocks))
                 rest(monotonic() - began)
         except FileNotFoundError:  # another process was faster
@@ -164,7 +164,7 @@ def _batches(blocks: Iterator[log.Block]) -> Iterator[list[log.Block]]:
     batch: list[log.Block] = []
     for block in blocks:
         batch.append(block)
-        if sum(len(each.lines) for each in batch) >= BATCH:
+        if sum(each.events for each in batch) >= BATCH:
             yield batch
             batch = []
     if batch:

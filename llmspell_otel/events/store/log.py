@@ -87,32 +87,50 @@ class Writer:
 
 
 class Block(NamedTuple):
-    """What a reader found: lines of JSON, where the next block begins, and damage stepped over."""
+    """What a reader found.
 
-    lines: list[bytes]
+    Attributes:
+        body: Lines of JSON, an event each.
+        end: Where the next block begins.
+        damaged: Bytes that were stepped over.
+    """
+
+    body: bytes
     end: int
     damaged: int
+
+    @property
+    def events(self) -> int:
+        """How many there are in it."""
+        return self.body.count(b"\n") + 1 if self.body else 0
 
 
 def read(path: Path, start: int = 0, *, whole: bool = False) -> Iterator[Block]:
     """Read the blocks of *path* from offset *start*, as far as they are complete.
 
     With *whole*, nobody writes there any more: damage is stepped over, and a torn end is told as
-    a last block without lines.
+    a last block without a body.
     """
-    data = path.read_bytes() if not start else _from(path, start)
+    with path.open("rb") as file:
+        file.seek(start)
+        data = file.read()
+    return blocks(data, start, whole=whole)
+
+
+def blocks(data: bytes, start: int, *, whole: bool) -> Iterator[Block]:
+    """The blocks in *data*, which begins at offset *start* of its file. See `read`."""
     position = 0 if start else len(MAGIC)
     while position < len(data):
         end = _end_of(data, position)
         if end:
-            yield Block(data[position + _HEADER.size : end].split(b"\n"), start + end, 0)
+            yield Block(data[position + _HEADER.size : end], start + end, 0)
             position = end
             continue
         if not whole:
             return
         found = data.find(MARK, position + 1)
         found = len(data) if found < 0 else found
-        yield Block([], start + found, found - position)
+        yield Block(b"", start + found, found - position)
         position = found
 
 
@@ -137,12 +155,6 @@ def lock(file: int) -> None:
     """Hold *file* until it is closed, or its process ends."""
     if fcntl is not None:
         fcntl.flock(file, fcntl.LOCK_EX)
-
-
-def _from(path: Path, start: int) -> bytes:
-    with path.open("rb") as file:
-        file.seek(start)
-        return file.read()
 
 
 def _end_of(data: bytes, position: int) -> int:
