@@ -20,6 +20,7 @@ from llmspell_otel.events.event import UniversalEvent
 from llmspell_otel.events.journal import Journal, Retention
 from llmspell_otel.events.payload import plain as bounded
 from llmspell_otel.events.store.index import NAME
+from llmspell_otel.events.store.writer import LOST
 from llmspell_otel.events.timeline.text import plain
 from llmspell_otel.runtime import JOURNAL_VARIABLE
 
@@ -206,6 +207,8 @@ def stats(folder: Path) -> None:
     """Count the events by type, and say from when to when they are."""
     with kept(folder) as journal:
         summary = journal.summary()
+        told = journal.query(LOST) if LOST in summary["types"] else ()
+        lost = sum(int(event.data["lost"]) for event in told)
     if not summary["events"]:
         click.echo("0 events")
         return
@@ -213,6 +216,8 @@ def stats(folder: Path) -> None:
     click.echo(f"{summary['events']} events from {oldest} to {newest}")
     for name, count in summary["types"].items():
         click.echo(f"{count:>10}  {plain(name)}")
+    if lost:
+        click.echo(f"{lost} more were lost: the disk took nothing, or less than came", err=True)
 
 
 def _found(

@@ -61,11 +61,11 @@ class JournalStats:
     Attributes:
         accepted: Events that were given to it.
         committed: Events in the log.
-        dropped: Events given up, because the disk took nothing for too long.
+        dropped: Events given up, because the disk took nothing, or too little, for too long.
         waiting: Events in memory, not yet in the log.
         lag: Events in the log that the database has not yet; queries find them in the log.
         damaged: Bytes of the log that could not be read, since this journal was opened.
-        losing: Whether the disk takes nothing at the moment.
+        losing: Whether the disk takes nothing at the moment, or less than comes.
     """
 
     accepted: int
@@ -88,7 +88,7 @@ class Journal:
             `flush` commits at once.
         retention: How long events are kept.
         max_event_bytes: Data of larger events is cut, with a marker.
-        max_waiting_bytes: What may wait in memory while the disk takes nothing.
+        max_waiting_bytes: What may wait in memory while the disk takes nothing, or too little.
 
     Raises:
         JournalError: the folder cannot be used.
@@ -239,7 +239,7 @@ class Journal:
     def stats(self) -> JournalStats:
         """The books as of one moment."""
         accepted, committed, dropped, losing = self._writer.books()
-        lag = max(0, committed - self._indexer.taken)
+        lag = max(0, committed + self._writer.notes - self._indexer.taken)
         waiting = accepted - committed - dropped
         damaged = self._indexer.damage
         return JournalStats(accepted, committed, dropped, waiting, lag, damaged, losing)

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from llmspell_otel.cli import main
 from llmspell_otel.events import (
     EventBus,
     make,
@@ -302,8 +304,9 @@ def test_a_disk_that_stays_full_costs_events_but_no_memory(
     assert 0 < stats.waiting < 100
     disk.full = False
     assert journal.flush(10)
-    kept = len(list(journal.query()))
+    kept = len(list(journal.query("n")))
     assert kept == journal.stats.committed == 1_000 - stats.dropped
+    assert sum(event.data["lost"] for event in journal.query("journal:lost")) == stats.dropped
     disk.full = True
     fill(journal, 5)
     began = time.monotonic()
@@ -311,6 +314,42 @@ def test_a_disk_that_stays_full_costs_events_but_no_memory(
     assert time.monotonic() - began < 5
     stats = journal.stats
     assert (stats.waiting, stats.accepted) == (0, stats.committed + stats.dropped)
+
+
+def test_a_disk_that_is_too_slow_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It fails at nothing, but takes less than comes: said once, counted, and kept in the log."""
+    sync = os.fdatasync
+
+    def slow(file: int) -> None:
+        time.sleep(0.02)
+        sync(file)
+
+    monkeypatch.setattr(log.os, "fdatasync", slow)
+    bus, told = EventBus(), []
+    bus.subscribe("journal:*", told.append)
+    journal = Journal(tmp_path, mode="power", interval=0.001, max_waiting_bytes=20_000)
+    journal.attach(bus, "n")
+    for number in range(20_000):
+        bus.publish(make("n", number))
+    assert journal.stats.losing
+    assert journal.flush(10)
+    assert eventually(lambda: not journal.stats.losing)
+    stats = journal.stats
+    assert stats.accepted == 20_000 == stats.committed + stats.dropped
+    assert stats.dropped > 0
+    assert len(list(journal.query("n"))) == stats.committed
+    assert sum(event.data["lost"] for event in journal.query("journal:lost")) == stats.dropped
+    assert eventually(lambda: [each.event_type for each in told][-1:] == ["journal:recovered"])
+    assert [each.event_type for each in told] == ["journal:stalled", "journal:recovered"]
+    assert told[-1].data["lost"] == stats.dropped
+    assert caplog.text.count("the disk is slower than events come") == 1
+    assert journal.catch_up()
+    assert journal.stats.lag == 0
+    journal.close()
+    shown = CliRunner().invoke(main, ["events", "stats", "--journal", str(tmp_path)])
+    assert f"{stats.dropped} more were lost" in shown.output
 
 
 def test_a_failed_sync_writes_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

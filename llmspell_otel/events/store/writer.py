@@ -1,5 +1,6 @@
 """The thread that commits: takes encoded events from memory and appends them to the log."""
 
+import contextlib
 import logging
 import threading
 from collections import deque
@@ -7,9 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from llmspell_otel.events.codec import encode
+from llmspell_otel.events.event import make
 from llmspell_otel.events.ids import uuid7
 from llmspell_otel.events.store import log
 
+LOST = "journal:lost"
+"""The type of the event with which a log tells that events are missing before it."""
 SEGMENT_BYTES = 16 * 1_048_576
 RETRY = 0.5  # seconds between two attempts while the disk takes nothing
 _BLOCK_BYTES = 1_048_576
@@ -25,6 +30,7 @@ class LogWriter:
 
     Attributes:
         names: The files that this process has written.
+        notes: Lines in them that tell of losses; nobody gave them to the writer.
         after_commit: Called after each commit.
     """
 
@@ -49,6 +55,8 @@ class LogWriter:
         self._spare = self._limit  # bytes that may wait beside the closed blocks
         self._committed: int = 0
         self._dropped: int = 0
+        self._noted: int = 0  # of those, how many the log tells of
+        self.notes: int = 0
         self._idle: bool = True
         self._closed: bool = False
         self._losing: bool = False
@@ -102,6 +110,7 @@ class LogWriter:
         if thread is not None and thread is not threading.current_thread():
             thread.join(max(0.1, timeout))
         if done and self._log is not None:
+            self._note_losses()
             writer, self._log = self._log, None
             writer.close()
 
@@ -133,6 +142,8 @@ class LogWriter:
             while block := self._first():
                 if not self._commit(*block):
                     break
+            else:
+                self._settle()
 
     def _close_block(self) -> None:
         lines, self._open = self._open, bytearray()
@@ -161,17 +172,47 @@ class LogWriter:
         except OSError as error:
             self._failed(error)
             return False
+        lost = self._note_losses()
         with self._done:
             if self._blocks:  # else `close` has given it up meanwhile
                 self._blocks.popleft()
                 self._spare += len(lines)
                 self._committed += count
-            recovered, self._losing = self._losing, False
+            slow, losing = lost > 0 and not self._losing, lost > 0 or self._losing
+            # A pause between two bursts is no recovery: see `_settle`.
+            self._losing = losing and bool(lost or self._blocks or self._open)
+            recovered = losing and not self._losing
             self._done.notify_all()
+        if slow:
+            self._too_slow(lost)
         if recovered:
             self._recovered()
         self.after_commit()
         return True
+
+    def _settle(self) -> None:
+        """Everything waiting is committed: see a little later whether losing has come to an end."""
+        if not self._losing:
+            return
+        self._urgent.wait(RETRY)
+        lost = self._note_losses()
+        with self._lock:
+            self._losing = bool(lost or self._open)
+            recovered = not self._losing
+        if recovered:
+            self._recovered()
+        else:
+            self._bell.set()
+
+    def _note_losses(self) -> int:
+        """Have the log tell of the events dropped since it last did; how many these are."""
+        lost = self._dropped - self._noted
+        if lost and self._log is not None:
+            with contextlib.suppress(OSError):
+                self._log.write(encode(make(LOST, {"journal": self._folder.name, "lost": lost})))
+                self._noted += lost
+                self.notes += 1
+        return lost
 
     def _write(self, lines: bytearray) -> None:
         writer = self._log
@@ -209,6 +250,11 @@ class LogWriter:
         self._urgent.clear()
         self._urgent.wait(RETRY)
         self._bell.set()
+
+    def _too_slow(self, lost: int) -> None:
+        text = "journal %s: the disk is slower than events come, %d lost so far"
+        _logger.error(text, self._folder, self._dropped)
+        self._tell("journal:stalled", {"lost": lost})
 
     def _recovered(self) -> None:
         _logger.warning("journal %s works again, %d events lost", self._folder, self._dropped)
