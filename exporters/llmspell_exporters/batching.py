@@ -22,8 +22,13 @@ from llmspell_otel.guard import guard
 
 R = TypeVar("R")
 
-PATIENCE: Final = 0.05
-"""Seconds that a full queue may hold up who fills it, once, before records are lost."""
+BOUND: Final = 0.05
+"""Seconds for which nobody who makes a record is held up any longer."""
+PATIENCE: Final = 0.04
+"""Seconds that a full queue holds up who fills it, once, before records are lost.
+
+Less than the bound: who has waited wants the interpreter, and the worker may have it.
+"""
 
 
 class Batcher(Generic[R]):

@@ -4,6 +4,7 @@ from concurrent.futures import Future
 
 import pytest
 
+from llmspell_exporters.batching import BOUND
 from tests.deploy.outages import AWAY, Outcome
 
 pytestmark = pytest.mark.timeout(300)
@@ -20,5 +21,4 @@ def test_nothing_is_lost_while_collectors_and_jaeger_are_killed(
     assert (books["made"], books["acknowledged"]) == (len(made), len(made))
     assert not any(books[name] for name in ("lost", "rejected", "spooled", "queued"))
     assert sorted(found.stored) == made
-    # The bound is 0.05 s; the rest is for a machine that does other things too.
-    assert books["slowest"] < 0.5
+    assert books["slowest"] < BOUND
