@@ -46,6 +46,7 @@ class Books:
         time: when they were written, in seconds since the epoch.
         ended: whether the process had shut its exporters down and was about to end.
         spool: the folder of its spool, or nothing.
+        started_in: the working folder that it was started in, or nothing.
         accounts: one for each signal.
         alive: whether the process lives; not in the file, but known by its lock.
     """
@@ -56,6 +57,7 @@ class Books:
     ended: bool
     spool: str
     accounts: tuple[Account, ...]
+    started_in: str = ""
     alive: bool = False
 
 
@@ -67,11 +69,19 @@ def folders() -> tuple[Path, ...]:
     if named:
         return (Path(named).absolute(),)
     spool = directory()
-    return (spool, _own()) if spool else (_own(),)
+    return (spool, common()) if spool else (common(),)
 
 
-def _own() -> Path:
+def common() -> Path:
+    """The folder that all programs of this user share, unless they name one."""
     return Path(tempfile.gettempdir()) / f"llmspell-otel-{os.getuid()}"
+
+
+def working_folder() -> str:
+    """The working folder; nothing if it is gone."""
+    with suppress(OSError):
+        return str(Path.cwd())
+    return ""
 
 
 def kept(folder: Path) -> list[Books]:
@@ -169,6 +179,7 @@ def _books(accounts: tuple[Account, ...], *, ended: bool) -> Books:
         ended=ended,
         spool=str(directory() or ""),
         accounts=accounts,
+        started_in=_STARTED_IN,
     )
 
 
@@ -185,7 +196,7 @@ def _opened(folder: Path) -> int:
         OSError: it cannot be made, or the folder under the temporary one is not ours.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if folder == _own() and (folder.is_symlink() or folder.stat().st_uid != os.getuid()):
+    if folder == common() and (folder.is_symlink() or folder.stat().st_uid != os.getuid()):
         raise PermissionError(f"{folder} is somebody else's; set {FOLDER}")
     _prune(folder)
     name = f"{time.time_ns():020d}-{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
@@ -208,6 +219,8 @@ def _in_use(path: Path) -> bool:
     with path.open("rb") as file:
         return _locked(file.fileno())
 
+
+_STARTED_IN: Final = working_folder()  # before the program goes elsewhere
 
 keeper: Final = Keeper(ledger)
 """Keeps the books of this process."""

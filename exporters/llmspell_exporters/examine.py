@@ -2,15 +2,18 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import fields, is_dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Final
 
+from opentelemetry.sdk.resources import OTELResourceDetector
+
 from llmspell_exporters import segments
 from llmspell_exporters.answers import Verdict
-from llmspell_exporters.books import FOLDER, Books, folders, kept
+from llmspell_exporters.books import FOLDER, Books, common, folders, kept, working_folder
 from llmspell_exporters.destination import Destination, Protocol, destination
 from llmspell_exporters.ledger import Account, Signal
 from llmspell_exporters.otlp import sender_to
@@ -20,6 +23,8 @@ from llmspell_otel.cli.findings import Finding
 
 _PROTOCOLS: Final[Mapping[str, Protocol]] = {"http": "http/protobuf", "grpc": "grpc"}
 _UNANSWERED: Final = {"unreachable", "timeout", "grpc_unavailable", "grpc_deadline_exceeded"}
+_PROVIDERS: Final = ("tracer_provider", "meter_provider", "logger_provider")
+_OFFICIAL: Final = ("otlp_http", "otlp_grpc")
 _SERVICES: Final = 5  # whose last runs are shown
 _AGES: Final = {"d": 86400, "h": 3600, "min": 60, "s": 1}
 _SIZES: Final = {"MB": 10**6, "kB": 10**3, "bytes": 1}
@@ -33,17 +38,35 @@ def receiver(exporter: str, signal: str, timeout: float) -> Finding:
     return Finding(f"{signal}: {to} ({protocol}) {problem or 'answers'}", good=not problem)
 
 
-def configuration(path: str) -> Finding:
+def configuration(path: str) -> Iterator[Finding]:
     """Read the SDK's configuration file as the SDK would; nothing is set up by it."""
     shown = f"OTEL_CONFIG_FILE={path}"
     try:
-        import_module("opentelemetry.configuration").load_config_file(path)
+        found = import_module("opentelemetry.configuration").load_config_file(path)
     except ImportError:
         how = "pip install 'llmspell-otel[file-configuration]'"
-        return Finding(f"{shown} is not read: {how}", good=False)
+        yield Finding(f"{shown} is not read: {how}", good=False)
     except Exception as error:
-        return Finding(f"{shown} is not used: {' '.join(str(error).split())}", good=False)
-    return Finding(f"{shown} alone says where telemetry goes, and can be read", good=True)
+        yield Finding(f"{shown} is not used: {' '.join(str(error).split())}", good=False)
+    else:
+        yield Finding(f"{shown} alone says where telemetry goes, and can be read", good=True)
+        for name in _PROVIDERS:
+            for exporter in sorted(_official(getattr(found, name, None))):
+                yield Finding(
+                    f"{name}: {exporter} is the official exporter there, which keeps no books and"
+                    " no spool; ours is llmspell_otlp"
+                )
+
+
+def _official(part: object) -> set[str]:
+    """The official OTLP exporters that *part* of a configuration names."""
+    if isinstance(part, list):
+        return {name for each in part for name in _official(each)}
+    if not is_dataclass(part):
+        return set()
+    held = {field.name: getattr(part, field.name) for field in fields(part)}
+    named = {name for name in _OFFICIAL if held.get(name) is not None}
+    return named.union(*map(_official, held.values()))
 
 
 def _problem(to: Destination, timeout: float) -> str:
@@ -58,26 +81,53 @@ def _problem(to: Destination, timeout: float) -> str:
     return f"answers {answer.reason}: {said}; check the path, the headers and the certificates"
 
 
-def delivery() -> Iterator[Finding]:
+def delivery(*, everywhere: bool = False) -> Iterator[Finding]:
     """The books of every process that lives, and of the services' last runs; then the spools.
 
+    In the folder that all programs of a user share, these are the ones of the service that the
+    environment names, or else those started in the working folder; *everywhere* means all.
     Bad is what those that live and the very last run have lost; of older runs it is just shown.
     """
-    found = [books for folder in folders() for books in kept(folder)]
+    ours = None if everywhere else _of_this_program()
+    found, others = list[Books](), list[Books]()
+    for folder in folders():
+        for books in kept(folder):
+            shown = ours is None or folder != common() or ours(books)
+            (found if shown else others).append(books)
     last = max((books.time for books in found if not books.alive), default=0.0)
     for books in _shown(found):
         yield from _of(books, judged=books.alive or books.time == last)
     if not found:
         yield Finding(_NO_BOOKS if folders() else f"no books are kept ({FOLDER}=none)")
+    if others:
+        yield _elsewhere(others)
     for spool in dict.fromkeys((str(directory() or ""), *(books.spool for books in found))):
         if spool:
             yield from _waiting(Path(spool))
 
 
 _NO_BOOKS: Final = (
-    "no program has exported anything in the last day; run the doctor as its user, with its"
-    f" {FOLDER} and {DIRECTORY}"
+    "this program has exported nothing in the last day; run the doctor as its user, in its folder"
+    f" or with its OTEL_SERVICE_NAME, {FOLDER} and {DIRECTORY}"
 )
+
+
+def _of_this_program() -> Callable[[Books], bool]:
+    """Whether books are of the service that the environment names; without one, of this folder."""
+    service = OTELResourceDetector().detect().attributes.get("service.name")
+    if service:
+        return lambda books: books.service == service
+    here = working_folder()
+    return lambda books: books.started_in == here
+
+
+def _elsewhere(others: list[Books]) -> Finding:
+    latest = list(dict.fromkeys(f"{books.service} ({books.started_in})" for books in others))
+    more = f" and {len(latest) - _SERVICES} more" if len(latest) > _SERVICES else ""
+    return Finding(
+        f"not shown: {', '.join(latest[:_SERVICES])}{more}, which exported something in the last"
+        " day; `llmspell-otel doctor --all` shows them"
+    )
 
 
 def _shown(found: list[Books]) -> Iterator[Books]:

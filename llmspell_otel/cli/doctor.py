@@ -28,12 +28,16 @@ _MARKS: Final = {True: ("ok", "green"), False: ("!!", "red"), None: ("--", "yell
 
 @click.command(short_help="Tell what is installed, instrumented, and what became of telemetry.")
 @click.option("--timeout", default=2.0, show_default=True, help="Seconds to wait for an endpoint.")
-def command(timeout: float) -> None:
+@click.option(
+    "--all", "everywhere", is_flag=True, help="Show what became of every program's telemetry."
+)
+def command(timeout: float, *, everywhere: bool) -> None:
     """Tell what is installed, what would be instrumented, where telemetry goes, what arrived.
 
-    Run it with the environment of the program. It ends with 1 if something is wrong: an endpoint
-    that does not answer, a policy file that does not load, an adapter whose library has an
-    unsupported version, telemetry that was lost.
+    Run it with the environment of the program, in its folder: it shows what became of the
+    telemetry of the service that OTEL_SERVICE_NAME names, or else of what was started here. It
+    ends with 1 if something is wrong: an endpoint that does not answer, a policy file that does
+    not load, an adapter whose library has an unsupported version, telemetry that was lost.
     """
     examination = _examination()
     healthy = True
@@ -42,7 +46,7 @@ def command(timeout: float) -> None:
         ("adapters", _adapters()),
         ("hooks", _hooks()),
         ("telemetry", _telemetry(examination, timeout)),
-        ("delivery", examination.delivery() if examination else iter(())),
+        ("delivery", examination.delivery(everywhere=everywhere) if examination else iter(())),
     ):
         click.secho(title, bold=True)
         for text, good in findings:
@@ -111,7 +115,7 @@ def _hooks() -> Iterator[Finding]:
 
 def _telemetry(examination: Examination | None, timeout: float) -> Iterator[Finding]:
     if examination and (path := os.environ.get("OTEL_CONFIG_FILE")):
-        yield examination.configuration(path)
+        yield from examination.configuration(path)
         return
     for signal, exporters in endpoints.exporters():
         if not exporters:

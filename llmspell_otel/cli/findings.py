@@ -18,10 +18,10 @@ class Examination(Protocol):
         """Ask the receiver of one *signal* of the OTLP *exporter*, for *timeout* seconds."""
         ...
 
-    def configuration(self, path: str) -> Finding:
+    def configuration(self, path: str) -> Iterator[Finding]:
         """Read the SDK's configuration file, which `OTEL_CONFIG_FILE` names."""
         ...
 
-    def delivery(self) -> Iterator[Finding]:
-        """What became of what was exported, and what still waits."""
+    def delivery(self, *, everywhere: bool) -> Iterator[Finding]:
+        """What became of what this program, or every one, exported, and what still waits."""
         ...

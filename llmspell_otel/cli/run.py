@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -100,11 +101,18 @@ def _settings(policies: tuple[str, ...], service_name: str | None, program: str)
         settings[HOOKS_VARIABLE] = os.pathsep.join(paths)
     if service_name:
         settings["OTEL_SERVICE_NAME"] = service_name
-    elif not os.environ.get("OTEL_SERVICE_NAME"):
+    elif not _names_service(os.environ):
         settings["OTEL_SERVICE_NAME"] = Path(program).stem
     if not endpoints.decided():
         settings |= _PRINTED
     return settings
+
+
+def _names_service(environment: Mapping[str, str]) -> bool:
+    """Whether *environment* names the service, in either of the two standard ways."""
+    pairs = environment.get("OTEL_RESOURCE_ATTRIBUTES", "").split(",")
+    named = any(pair.partition("=")[0].strip() == "service.name" for pair in pairs)
+    return named or bool(environment.get("OTEL_SERVICE_NAME"))
 
 
 def _python_path(environment: dict[str, str]) -> list[str]:

@@ -101,6 +101,20 @@ def test_the_doctor_reads_the_file(tmp_path: Path) -> None:
     assert f"OTEL_CONFIG_FILE={tmp_path / 'otel.yaml'} is not used: " in said
 
 
+def test_the_doctor_tells_the_official_exporters_from_ours(tmp_path: Path) -> None:
+    """In the file, `otlp_http` is not what it is in a variable; that is said, and no mistake."""
+    (tmp_path / "otel.yaml").write_text("""
+        file_format: "1.0"
+        tracer_provider: {processors: [{batch: {exporter: {otlp_http: {}}}}]}
+        logger_provider: {processors: [{batch: {exporter: {llmspell_otlp: {}}}}]}
+    """)
+    status, said = doctor(tmp_path)
+    assert status == 0, said
+    assert said.count("official") == 1
+    assert "-- tracer_provider: otlp_http is the official exporter there" in said
+    assert "ours is llmspell_otlp" in said
+
+
 def test_without_its_package_the_line_says_what_to_install(tmp_path: Path) -> None:
     """The SDK reads such files only with another package."""
     program = textwrap.dedent("""

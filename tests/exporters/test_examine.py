@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,12 +44,13 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 
 @contextmanager
-def running(environment: Mapping[str, str], folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """A program under `llmspell-otel run` that has ended five spans, and waits for a line."""
+def running(environment: Mapping[str, str], folder: Path) -> Generator[subprocess.Popen[str]]:
+    """A program in *folder*, run by us, that has ended five spans and waits for a line."""
     path = folder / "program.py"
     path.write_text(textwrap.dedent(PROGRAM))
     with subprocess.Popen(
         [sys.executable, "-m", "llmspell_otel.cli", "run", str(path)],
+        cwd=folder,
         env=dict(environment),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -70,10 +71,13 @@ def ran(environment: Mapping[str, str], folder: Path) -> str:
         return process.communicate("\n", timeout=60)[1]
 
 
-def doctor(environment: Mapping[str, str]) -> tuple[int, str]:
+def doctor(
+    environment: Mapping[str, str], *options: str, folder: Path | None = None
+) -> tuple[int, str]:
     """What the doctor answers, and says of deliveries."""
     done = subprocess.run(
-        [sys.executable, "-m", "llmspell_otel.cli", "doctor"],
+        [sys.executable, "-m", "llmspell_otel.cli", "doctor", *options],
+        cwd=folder,
         env=dict(environment),
         capture_output=True,
         text=True,
@@ -153,6 +157,31 @@ def test_while_the_program_runs_and_after_it_was_killed(
     assert status == 1
 
 
+def test_another_programs_losses_are_its_own(environment: dict[str, str], tmp_path: Path) -> None:
+    """In the folder that all share: what was started here, or the service that is named."""
+    del environment["LLMSPELL_OTEL_STATE_DIR"], environment["OTEL_SERVICE_NAME"]
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    with OtlpReceiver(grpc=False) as receiver:
+        good = environment | {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.http_endpoint}
+        ran(good, here)
+        ran(environment | {"OTEL_RESOURCE_ATTRIBUTES": "service.name=other"}, there)
+        status, said = doctor(good, folder=here)
+        assert status == 0, said
+        assert "ok   spans: 5 made, 0 queued, 5 acknowledged" in said
+        assert f"-- not shown: other ({there}), which exported something" in said
+        assert "shutdown 5" not in said
+        named = good | {"OTEL_RESOURCE_ATTRIBUTES": "service.name=other"}
+        status, said = doctor(named, folder=here)
+        assert (status, said.count("spans:")) == (1, 1)
+        assert "!!   spans: 5 made" in said
+        assert doctor(good, "--all", folder=here)[1].count("spans: 5 made") == 2
+        status, said = doctor(good, folder=tmp_path)
+        assert status == 0
+        assert "this program has exported nothing" in said
+
+
 @pytest.mark.parametrize("state", ["none", "/dev/null/no/folder"], ids=["none", "impossible"])
 def test_a_program_without_a_place_for_books_runs_all_the_same(
     environment: dict[str, str], tmp_path: Path, state: str
@@ -164,7 +193,7 @@ def test_a_program_without_a_place_for_books_runs_all_the_same(
         assert ran(environment, tmp_path) == ""
         _, said = doctor(environment)
     assert [path.name for path in tmp_path.iterdir()] == ["program.py"]
-    assert ("no books are kept" if state == "none" else "no program has exported") in said
+    assert ("no books are kept" if state == "none" else "this program has exported nothing") in said
 
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
