@@ -97,11 +97,11 @@ def _held(value: object) -> Iterator[tuple[Any, Any]] | None:
         return iter([(key, value[key]) for key in value])
     if isinstance(value, (list, tuple, set, frozenset)):
         return iter(enumerate(tuple(value)))
-    fields = _fields(value)
+    fields = fields_of(value)
     return None if fields is None else iter(fields.items())
 
 
-def _fields(value: object) -> dict[str, Any] | None:
+def fields_of(value: object) -> dict[str, Any] | None:
     """The fields of a pydantic model, a dataclass or a msgspec record."""
     kind: Any = type(value)
     if isinstance(value, type):
@@ -156,7 +156,7 @@ class _Masking:
             return items
         if isinstance(value, (tuple, set, frozenset)):
             return self._fixed(value, at)
-        fields = _fields(value)
+        fields = fields_of(value)
         return value if fields is None else self._record(value, fields, at)
 
     def _mapping(self, value: Mapping[Any, Any], at: tuple[str, str]) -> dict[Any, Any]:

@@ -1,9 +1,7 @@
 """The security hook: checks, masks and refuses; fails closed."""
 
 import logging
-import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -11,10 +9,9 @@ from weakref import WeakKeyDictionary
 from llmspell_otel.builtin import access
 from llmspell_otel.builtin.audit import AuditTrail
 from llmspell_otel.builtin.description import Builtin, Row
-from llmspell_otel.builtin.detection import RULES, Detector, OutOfTimeError, own_rule
 from llmspell_otel.builtin.identity import Identity, identity_of
-from llmspell_otel.builtin.masking import Limits, Text, UnscannedError, masked, texts
-from llmspell_otel.builtin.rendering import MASK, Renderer, inert
+from llmspell_otel.builtin.rendering import inert
+from llmspell_otel.builtin.scanning import ATTACKS, Finding, Scanner
 from llmspell_otel.builtin.security_settings import RANK, SecuritySettings
 from llmspell_otel.builtin.validation import Check, check_of
 from llmspell_otel.hooks.context import HookContext
@@ -26,26 +23,9 @@ from llmspell_otel.telemetry import names
 
 _logger: Final = logging.getLogger("llmspell_otel.security")
 _GROUPS: Final = ("tool", "model", "agent", "workflow")
-_EVERYWHERE: Final = ("secrets", "personal", "patterns")
-_ATTACKS: Final = ("sql", "shell", "path", "markup")
-_TAIL: Final = 512  # characters of a stream that the next chunk is read together with
 _MOST: Final = 100  # findings of one moment that are told one by one
 _CHECK: Final = "ToolValidation"  # comes before `BeforeToolExecution`, with the same input
-_TOKENS: Final = re.compile(r"(?i)tokens?$")
 _PART: Final = {Moment.BEFORE: "input", Moment.ERROR: "error"}
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A rule that was broken, where, and what is done about it. Never what stands there."""
-
-    rule: str
-    where: str
-    action: str
-
-    def record(self) -> dict[str, str]:
-        """As a plain mapping."""
-        return {"rule": self.rule, "where": inert(self.where), "action": self.action}
 
 
 class Guardian:
@@ -53,17 +33,17 @@ class Guardian:
 
     def __init__(self, settings: SecuritySettings) -> None:
         self.settings = settings
-        own = tuple(own_rule(name, text) for name, text in settings.patterns.items())
-        self.detector = Detector((*own, *RULES))
-        self.keys = Renderer.of(64, settings.mask_keys, ())
+        self.scanner = Scanner(settings)
         self.schemas: dict[str, Check] = {
             tool: check_of(schema) for tool, schema in settings.schemas.items()
         }
         self.trail = self._trail()
-        self._tails: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
         self._told: WeakKeyDictionary[Any, list[Finding]] = WeakKeyDictionary()
         self._untold = True
-        self._families: dict[tuple[Moment, str], frozenset[str]] = {}
+        lists = (settings.allow_tools, settings.deny_tools, settings.allow_models)
+        refuses = any((*lists, settings.deny_models, settings.roles, settings.schemas))
+        self._is_idle = not refuses and settings.audit is None
+        """Whether there is nothing to do about a value that is clean."""
 
     def _trail(self) -> AuditTrail | None:
         settings = self.settings
@@ -72,36 +52,25 @@ class Guardian:
         key = settings.audit_key.get_secret_value().encode() if settings.audit_key else b""
         return AuditTrail(settings.audit, key=key, sync=settings.audit_sync)
 
-    def families(self, point: HookPoint, kind: str) -> frozenset[str]:
-        """What is looked for at *point* of a component of that *kind*."""
-        known = self._families.get((point.moment, kind))
-        if known is None:
-            known = self._families[point.moment, kind] = self._wanted(point, kind)
-        return known
-
-    def _wanted(self, point: HookPoint, kind: str) -> frozenset[str]:
-        wanted = [*_EVERYWHERE]
-        if kind == "tool" and point.moment is Moment.BEFORE:
-            wanted += _ATTACKS
-        reads = point.moment is Moment.BEFORE and kind in ("model", "agent")
-        if reads or (kind == "tool" and point.moment is Moment.AFTER):
-            wanted.append("prompt")
-        return frozenset(each for each in wanted if self.settings.action(each) != "off")
-
     # -- one moment
 
     def judge(self, context: HookContext) -> Result | None:
         """What is to be done at the moment of *context*."""
-        identity = identity_of(context, trust_baggage=self.settings.trust_baggage)
-        part = _PART.get(context.point.moment, "output")
+        moment = context.point.moment
+        part = _PART.get(moment, "output")
         value = context.data.get(part)
+        clean = self.scanner.is_clean(context, value)
+        if clean and self._is_idle and moment is not Moment.ERROR:
+            return None
+        identity = identity_of(context, trust_baggage=self.settings.trust_baggage)
         findings = list(self._refused(context, identity))
-        findings += self._found(context, part, value)
+        if not clean:
+            findings += self.scanner.found(context, part, value)
         findings = self._new(context, findings)
         self._redact_recorded(context)
         changed = None
         if any(each.action == "mask" for each in findings):
-            changed = self._masked(context, part, value)
+            changed = self.scanner.masked(context, part, value)
         return self._answer(context, identity, findings, changed)
 
     def _new(self, context: HookContext, findings: list[Finding]) -> list[Finding]:
@@ -119,7 +88,7 @@ class Guardian:
         """Take the secrets out of what is recorded of a stream that broke off."""
         operation: Any = context.operation
         if context.point.moment is Moment.ERROR and getattr(operation, "handed_over", False):
-            operation.output = self._masked(context, "output", operation.output)
+            operation.output = self.scanner.masked(context, "output", operation.output)
 
     def _refused(self, context: HookContext, identity: Identity) -> Iterator[Finding]:
         """What the component, its input's form and the user's roles break."""
@@ -144,93 +113,6 @@ class Guardian:
                 if problem is not None:
                     yield Finding("schema", problem, self.settings.on_invalid)
 
-    def _found(self, context: HookContext, part: str, value: Any) -> list[Finding]:
-        settings = self.settings
-        found: dict[Finding, None] = {}
-        limits = Limits(settings.max_characters, settings.max_seconds)
-        families = self.families(context.point, context.component.type)
-        try:
-            for text in texts(_readable(value), part, limits):
-                for finding in self._in_text(text, context, families, limits):
-                    found[finding] = None
-        except (UnscannedError, OutOfTimeError) as error:
-            found[Finding("unscanned", type(error).__name__, settings.on_unscanned)] = None
-        return list(found)
-
-    def _in_text(
-        self, text: Text, context: HookContext, families: frozenset[str], limits: Limits
-    ) -> Iterator[Finding]:
-        settings = self.settings
-        if settings.keys != "off" and self._hides(text):
-            yield Finding("secret_key", text.where, settings.keys)
-        for match in self.detector.find(self._with_tail(context, text), families, limits.deadline):
-            rule = match.rule
-            yield Finding(rule.name, text.where, settings.action(rule.family))
-        if context.point.moment is Moment.BEFORE and context.component.type in ("tool", "model"):
-            yield from self._reaching(text, context.component.type)
-
-    def _hides(self, text: Text) -> bool:
-        if not text.key or not text.text or text.text == MASK or not self.keys.hides(text.key):
-            return False
-        return not _counts(text)
-
-    def _reaching(self, text: Text, kind: str) -> Iterator[Finding]:
-        settings = self.settings
-        hosts, paths = (
-            (settings.allow_hosts, settings.deny_hosts),
-            (
-                settings.allow_paths,
-                settings.deny_paths,
-            ),
-        )
-        if any(hosts):
-            for host in access.hosts_in(text):
-                if not access.host_permitted(host, *hosts):
-                    yield Finding("host_not_allowed", text.where, "block")
-        path = access.path_in(text) if any(paths) and kind == "tool" else None
-        if path is not None and not access.path_permitted(path, *paths):
-            yield Finding("path_not_allowed", text.where, "block")
-
-    # -- streams: a secret may lie across chunks
-
-    def _with_tail(self, context: HookContext, text: Text) -> str:
-        return self._tail(context) + text.text if _is_piece(context, text) else text.text
-
-    def _tail(self, context: HookContext) -> str:
-        return self._tails.get(context.operation, "") if context.operation is not None else ""
-
-    def _grow(self, context: HookContext, value: Any) -> None:
-        if context.operation is None:
-            return
-        limits = Limits(self.settings.max_characters, self.settings.max_seconds)
-        for text in texts(value, "output", limits):
-            if _is_piece(context, text):
-                self._tails[context.operation] = (self._tail(context) + text.text)[-_TAIL:]
-
-    # -- masking
-
-    def _masked(self, context: HookContext, part: str, value: Any) -> Any:
-        families = frozenset(
-            each
-            for each in self.families(context.point, context.component.type)
-            if self.settings.action(each) in ("mask", "block")
-        )
-
-        def mask(text: Text) -> str | None:
-            if self.settings.keys in ("mask", "block") and self._hides(text):
-                return MASK
-            before = self._tail(context) if _is_piece(context, text) else ""
-            spans = [
-                (max(0, match.start - len(before)), match.end - len(before))
-                for match in self.detector.find(before + text.text, families)
-            ]
-            return _blanked(text.text, [span for span in spans if span[1] > 0])
-
-        if isinstance(value, BaseException):
-            value.args = masked(value.args, part, mask)
-            return None
-        return masked(value, part, mask)
-
     # -- the answer
 
     def _answer(
@@ -238,7 +120,7 @@ class Guardian:
     ) -> Result | None:
         moment = context.point.moment
         if moment is Moment.CHUNK:
-            self._grow(context, context.data.get("output"))
+            self.scanner.grow(context, context.data.get("output"))
         recorded = self._record(context, identity, findings)
         for finding in findings[:_MOST]:
             self._tell(context, finding)
@@ -319,38 +201,6 @@ def _notes(context: HookContext, finding: Finding) -> dict[str, Any]:
     }
 
 
-def _readable(value: Any) -> Any:
-    return value.args if isinstance(value, BaseException) else value
-
-
-def _counts(text: Text) -> bool:
-    """Whether *text* is of the tokens of a model, which are no secrets: how many, or which."""
-    return _TOKENS.search(text.key) is not None and (
-        text.text.isdigit() or "logprobs" in text.where
-    )
-
-
-def _is_piece(context: HookContext, text: Text) -> bool:
-    """Whether *text* is a piece of what a stream says."""
-    return context.point.moment is Moment.CHUNK and text.key in _SPOKEN
-
-
-_SPOKEN: Final = frozenset({"", "content", "delta", "text", "arguments", "reasoning_content"})
-
-
-def _blanked(text: str, spans: list[tuple[int, int]]) -> str | None:
-    """*text* with the mask in the place of *spans*, which may overlap."""
-    if not spans:
-        return None
-    pieces: list[str] = []
-    at = 0
-    for start, end in sorted(spans):
-        if start >= at:
-            pieces += (text[at:start], MASK)
-        at = max(at, end)
-    return "".join((*pieces, text[at:]))
-
-
 class At:
     """The hook of one point."""
 
@@ -363,7 +213,8 @@ class At:
     def __call__(self, context: HookContext) -> Result | None:
         """Judge the moment of *context*."""
         guardian = self._guardian
-        if guardian.settings.selects(context.component):
+        settings = guardian.settings
+        if settings.selects_all or settings.selects(context.component):
             return guardian.judge(context)
         return None
 
@@ -385,7 +236,7 @@ def _watched(point: HookPoint) -> bool:
     return point.spelling.partition(":")[0] in _GROUPS and point.moment is not Moment.NOTICE
 
 
-_BLOCKING: Final = dict.fromkeys(_ATTACKS, "block")
+_BLOCKING: Final = dict.fromkeys(ATTACKS, "block")
 BUILTIN: Final = Builtin(
     name="security",
     about="checks inputs, masks secrets, refuses what is not allowed, keeps an audit trail",

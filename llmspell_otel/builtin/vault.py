@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import chain, islice
 from typing import Any, Final
 
-from cachetools import TLRUCache
+from cachetools import Cache, TLRUCache
 
 from llmspell_otel.hooks.forks import watch_forks
 
@@ -65,7 +65,8 @@ class Memory:
                 self._entries[key] = entry
             except ValueError:
                 return
-            while len(self._entries) > self._max_entries:
+            # Counted as they lie there: the cache's own `len` first looks at each one's time.
+            while Cache.__len__(self._entries) > self._max_entries:
                 self._entries.popitem()
 
     def __len__(self) -> int:

@@ -3,10 +3,11 @@
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llmspell_otel.builtin.detection import RULES, Detector, OutOfTimeError, own_rule
+from llmspell_otel.builtin.detection import RULES, Detector, OutOfTimeError, Rule, own_rule
+from llmspell_otel.builtin.rules import SUSPECT
 from tests.builtin.corpus import CLEAN, HOLDS, MISSED
 
 ALL = frozenset(rule.family for rule in RULES)
@@ -35,6 +36,16 @@ def test_what_is_there_is_found(family: str, text: str) -> None:
     """Every form of the corpus, by a rule of its own family, inside a sentence too."""
     assert list(DETECTOR.find(text, frozenset({family})))
     assert list(DETECTOR.find(f"Note this:\n{text}", frozenset({family})))
+
+
+@pytest.mark.parametrize("rule", RULES, ids=[f"{at}-{rule.name}" for at, rule in enumerate(RULES)])
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_the_first_look_misses_nothing(rule: Rule, data: st.DataObject) -> None:
+    """Whatever a rule fits is suspect: short texts that are not are looked at no further."""
+    text = data.draw(st.from_regex(rule.pattern))[:500]
+    if rule.pattern.search(text) and any(each in text.lower() for each in rule.literals):
+        assert SUSPECT.search(text.lower()) or not text.isascii()
 
 
 @pytest.mark.parametrize("text", CLEAN)
