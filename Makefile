@@ -17,7 +17,7 @@ LEGACY_STAMP := $(LEGACY)/.installed
 GO_MINOR := $(shell go env GOVERSION 2>/dev/null | sed -nE 's/^go1\.([0-9]+).*/\1/p')
 DEPLOY_TESTS := $(if $(shell [ "$(GO_MINOR)" -ge 25 ] 2>/dev/null && echo yes),test-deploy,test-deploy-missing)
 
-BENCHMARKS := instructions operations hooks events telemetry builtin detection exporters export_losses
+BENCHMARKS := instructions operations hooks events soak telemetry builtin detection exporters export_losses
 LINTS := lint-pyright lint-mypy lint-ruff lint-imports lint-spelling
 # Each file's tests stay together, in order: they may share what they start.
 BESIDE := -p no:randomly -n 2 --dist loadfile

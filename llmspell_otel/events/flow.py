@@ -69,6 +69,11 @@ class _Mortal(NamedTuple):
     event: UniversalEvent
     deadline: float
 
+    @property
+    def sequence(self) -> int:
+        """The event's."""
+        return self.event.sequence
+
 
 _Entry = UniversalEvent | _Mortal
 
@@ -83,8 +88,12 @@ class _Gap:
 
     def add(self, sequence: int) -> None:
         """Count one more loss."""
-        self.first = min(self.first, sequence) if self.lost else sequence
-        self.last = max(self.last, sequence) if self.lost else sequence
+        if not self.lost:
+            self.first = self.last = sequence
+        elif sequence > self.last:
+            self.last = sequence
+        elif sequence < self.first:
+            self.first = sequence
         self.lost += 1
 
 
@@ -111,6 +120,7 @@ class Flow:
         self._lane: deque[_Entry] = deque()  # of the usual priority
         self._lanes: dict[int, deque[_Entry]] = {0: self._lane}
         self._calm = self._high - 1
+        self._brim = -1  # waiting events at which the next one pushes out the oldest at once
         self._idle = True
         self._pressed = False
         self._mortal = False
@@ -132,6 +142,11 @@ class Flow:
         with self._lock:
             lane = self._lane
             if len(lane) >= self._calm or event.priority or event.ttl is not None:
+                if len(lane) == self._brim and not event.priority and event.ttl is None:
+                    # The publisher of a slow consumer pays for this with every event.
+                    self._lost(lane.popleft())
+                    lane.append(event)
+                    return None
                 calm = False
             elif self._idle:
                 lane.append(event)
@@ -208,13 +223,13 @@ class Flow:
         """Take in nothing more; what waits may still be taken."""
         with self._lock:
             self.closed = True
-            self._capacity = self._calm = -1
+            self._capacity = self._calm = self._brim = -1
             self._room.notify_all()
 
     def abandon(self) -> None:
         """Close without a lock, as a finalizer must: the next offer wakes whoever tidies up."""
         self.abandoned = self.closed = True
-        self._capacity = self._calm = -1
+        self._capacity = self._calm = self._brim = -1
 
     def clear(self) -> None:
         """Drop everything that waits."""
@@ -233,8 +248,7 @@ class Flow:
         if event.priority > least:
             self._lost(event)
             return False
-        victim = self._lanes[least].popleft()
-        self._lost(victim.event if isinstance(victim, _Mortal) else victim)
+        self._lost(self._lanes[least].popleft())
         return None
 
     def _drop_newest(self, event: UniversalEvent) -> bool | None:
@@ -266,10 +280,12 @@ class Flow:
     def _judge(self) -> None:
         """How many may wait before the next event needs a closer look."""
         self._calm = self._capacity if self._pressed else self._high - 1
+        plain = self._pressed and not self._mortal and self.limits.overflow == "drop_oldest"
+        self._brim = self._capacity if plain else -1
         if self.closed or len(self._lanes) > 1:  # asked last: `abandon` holds no lock
-            self._calm = -1
+            self._calm = self._brim = -1
 
-    def _lost(self, event: UniversalEvent) -> None:
+    def _lost(self, event: _Entry) -> None:
         self.dropped += 1
         self._gap.add(event.sequence)
 

@@ -13,14 +13,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from fnmatch import fnmatchcase
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import blinker
-import psutil
 from paho.mqtt.matcher import MQTTMatcher
 from pyee.base import EventEmitter
 
@@ -261,23 +260,7 @@ def into_the_database(count: int) -> None:
         journal.close()
 
 
-def soak(count: int) -> Iterator[tuple[int, float]]:
-    """Publish *count* events to inline, queued and slow subscribers; (published, MiB held)."""
-    bus, process = bus_with(100), psutil.Process(os.getpid())
-    bus.subscribe("**", handler, delivery="queued", capacity=1_000)
-    bus.subscribe("tool.*", lambda event: time.sleep(0.001), delivery="queued", capacity=1_000)
-    step = count // 10
-    for begun in range(0, count, step):
-        for number in range(begun, begun + step):
-            bus.publish(make(f"tool.name{number}" if number % 10 == 0 else NAME, DATA, "run"))
-        yield begun + step, process.memory_info().rss / 1_048_576
-    for each in bus.subscriptions():
-        stats = each.stats
-        assert stats.published == stats.delivered + stats.dropped + stats.rejected + stats.queued
-    bus.close(0.5)
-
-
-def main(soaked: int = 10_000_000) -> None:
+def main() -> None:
     """Print the tables."""
     print(
         f"Python {sys.version.split()[0]}, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs"
@@ -299,11 +282,7 @@ def main(soaked: int = 10_000_000) -> None:
     ):
         by_clock, by_cpu = max(rate(publish, count) for _ in range(3))
         print(f"{name:44}{by_clock:12,.0f}{by_cpu:12,.0f}")
-    print(f"\nsoak of {soaked:,} events, one in ten with a new name: MiB held after each tenth")
-    began = time.perf_counter()
-    print("  ".join(f"{held:.1f}" for _, held in soak(soaked)))
-    print(f"{time.perf_counter() - began:.0f} s")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 10_000_000)
+    main()
