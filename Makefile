@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3)
 VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS := .[cost,nats,prometheus,redis,testing,openai,openai-agents]
@@ -28,7 +28,8 @@ help: ## Show what can be made.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(BIN)/uv:
-	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { apt-get update -qq; apt-get install -y -qq python3-venv; }
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("%s is Python %d.%d; 3.11 or newer is needed: make PYTHON=python3.11" % (sys.executable, *sys.version_info[:2]))'
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || .ci/install-debian python3-venv
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
 
@@ -38,8 +39,8 @@ $(STAMP): pyproject.toml .ci/constraints.txt | $(BIN)/uv
 	@touch $@
 
 $(PROGRAMS_STAMP): | $(STAMP)
-	@for each in $(PROGRAMS); do command -v $$each >/dev/null || missing=1; done; [ -z "$${missing:-}" ] || \
-		{ echo "installing $(PROGRAMS)"; apt-get update -qq; apt-get install -y -qq --no-install-recommends $(PROGRAMS); }
+	@missing=$$(for each in $(PROGRAMS); do command -v $$each >/dev/null || echo $$each; done); \
+		[ -z "$$missing" ] || .ci/install-debian $$missing
 	@touch $@
 
 # OpenAI's SDK lives in two major versions; the adapter is tested on both.
