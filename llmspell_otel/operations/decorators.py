@@ -36,7 +36,7 @@ class FunctionCodec(Codec):
         self._kind = kind
         self._on_cancel = on_cancel
         self._signature = inspect.signature(function)
-        self._described = inspect.getdoc(_innermost(function))
+        self._request = _told_of(function) if kind is Kind.TOOL else {}
         parameters = list(self._signature.parameters.values())
         self._bound_first = (
             parameters[0].name if parameters and parameters[0].name in ("self", "cls") else None
@@ -92,12 +92,7 @@ class FunctionCodec(Codec):
     def request(self, call: Call) -> dict[str, AttributeValue]:
         """What a function tells of itself."""
         del call
-        if self._kind is not Kind.TOOL:
-            return {}
-        told: dict[str, AttributeValue] = {semconv.TOOL_TYPE: _FUNCTION}
-        if self._described:
-            told[semconv.TOOL_DESCRIPTION] = self._described
-        return told
+        return self._request
 
     def request_content(self, call: Call) -> dict[str, AttributeValue]:
         """The arguments of a tool."""
@@ -124,6 +119,13 @@ class FunctionCodec(Codec):
         if self._on_cancel == "reply":
             return f"Refused: {reason}"
         raise NotImplementedError
+
+
+def _told_of(tool: Callable[..., Any]) -> dict[str, AttributeValue]:
+    told: dict[str, AttributeValue] = {semconv.TOOL_TYPE: _FUNCTION}
+    if described := inspect.getdoc(_innermost(tool)):
+        told[semconv.TOOL_DESCRIPTION] = described
+    return told
 
 
 def shape_of(function: Callable[..., Any]) -> Shape:

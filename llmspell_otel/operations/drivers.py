@@ -21,6 +21,9 @@ from llmspell_otel.operations.streams import (
 from llmspell_otel.points import Moment
 
 
+_current = current.get
+
+
 def invoke(aspect: Aspect, call: Call) -> Any:
     """Run *call* as an operation: the one door that adapters and decorators go through.
 
@@ -40,7 +43,8 @@ def invoke(aspect: Aspect, call: Call) -> Any:
 def _begin(aspect: Aspect, call: Call) -> "_Proceed | None":
     """Open the operation of *call*; None if it is part of one already, or cannot be opened."""
     try:
-        if _nested(aspect, call):
+        above = _current()
+        if above is not None and _nested(aspect, call, above):
             return None
         operation = Operation(aspect, call)
         operation.open()
@@ -50,10 +54,9 @@ def _begin(aspect: Aspect, call: Call) -> "_Proceed | None":
         return None
 
 
-def _nested(aspect: Aspect, call: Call) -> bool:
-    """Whether this join point lies inside another one of the very same call."""
-    above = current.get()
-    if above is None or above.aspect.kind is not aspect.kind:
+def _nested(aspect: Aspect, call: Call, above: Operation) -> bool:
+    """Whether this join point lies inside another one, *above*, of the very same call."""
+    if above.aspect.kind is not aspect.kind:
         return False
     identity = aspect.codec.identity(call)
     return identity is not None and identity == above.aspect.codec.identity(above.call)

@@ -22,11 +22,11 @@ def facts_of(operation: "Operation") -> dict[str, Any]:
     """What is known from the start."""
     facts: dict[str, Any] = {
         "operation": operation.span,
-        "parent": span_text(operation.parent_span_id) if operation.parent_span_id else None,
+        "parent": span_text(parent) if (parent := operation.parent_span_id) else None,
         "kind": operation.moments.kind,
         "name": operation.name,
         "start_time": operation.started_ns,
-        "attributes": dict(operation.attributes),
+        "attributes": operation.attributes,
     }
     if operation.links:
         facts["links"] = list(operation.links)
@@ -37,10 +37,13 @@ def closing_facts_of(
     operation: "Operation", end_time: int, outcome: str, error: BaseException | None
 ) -> dict[str, Any]:
     """What is known at the end, at *end_time* nanoseconds; empty facts are left out."""
-    facts = facts_of(operation)
-    facts["end_time"] = end_time
-    facts["attempts"] = operation.attempts
-    facts["outcome"] = outcome
+    facts = {
+        **operation.facts,
+        "attributes": operation.attributes,
+        "end_time": end_time,
+        "attempts": operation.attempts,
+        "outcome": outcome,
+    }
     if operation.firings:
         facts["hooks"] = [firing.record() for firing in operation.firings]
     if operation.decisions:

@@ -36,10 +36,14 @@ def suppressed(present: Context) -> bool:
     return bool(present) and any(map(present.get, _SUPPRESSED))
 
 
-trace_text: Final = "{:032x}".format
-"""A trace id as W3C headers have it."""
-span_text: Final = "{:016x}".format
-"""A span id as W3C headers have it."""
+def trace_text(trace_id: int) -> str:
+    """A trace id as W3C headers have it."""
+    return trace_id.to_bytes(16, "big").hex()
+
+
+def span_text(span_id: int) -> str:
+    """A span id as W3C headers have it."""
+    return span_id.to_bytes(8, "big").hex()
 
 
 def correlation_of(trace: str) -> str:

@@ -9,7 +9,6 @@ from decimal import Decimal
 from random import getrandbits
 from typing import Any, Final
 
-from opentelemetry import context as context_api
 from opentelemetry.context import Context
 from opentelemetry.util.types import AttributeValue
 
@@ -33,6 +32,7 @@ from llmspell_otel.operations.identity import (
 from llmspell_otel.operations.overhead import SAMPLED, weigh
 from llmspell_otel.operations.points import MOMENTS, Moments
 from llmspell_otel.operations.ports import Placed, Telemetry, ports
+from llmspell_otel.operations.present import present
 from llmspell_otel.telemetry import semconv
 
 _NOTHING: Final = Decimal()
@@ -66,12 +66,18 @@ class Aspect:
 class Run:
     """What a root operation and everything below it share."""
 
-    __slots__ = ("cost", "trails")
+    __slots__ = ("_trails", "cost")
 
     def __init__(self) -> None:
         self.cost = _NOTHING
-        self.trails: deque[list[Decision]] = deque(maxlen=MAX_TRAILS)
+        self._trails: deque[list[Decision]] | None = None
+
+    @property
+    def trails(self) -> deque[list[Decision]]:
         """The decisions of its latest operations that hooks were asked about."""
+        if self._trails is None:
+            self._trails = deque(maxlen=MAX_TRAILS)
+        return self._trails
 
 
 upstream: ContextVar[Run | None] = ContextVar("llmspell_upstream", default=None)
@@ -94,12 +100,12 @@ class Operation:
         "chunks",
         "context",
         "contexts",
-        "correlation_id",
         "cost",
         "decisions",
         "details",
         "ended",
         "error",
+        "facts",
         "firings",
         "flags",
         "forks",
@@ -123,7 +129,10 @@ class Operation:
         "to_store",
         "trace",
         "trace_id",
+        "traceparent",
     )
+    traceparent: str
+    """The W3C header of this operation's own span."""
 
     def __init__(self, aspect: Aspect, call: Call) -> None:
         self.aspect = aspect
@@ -141,7 +150,8 @@ class Operation:
             guard.report("naming a call", error)
             self.name = "unknown"
         self.context: Context | None = None
-        self.attributes: dict[str, AttributeValue] = {}
+        self.attributes: Mapping[str, AttributeValue] = {}
+        """Replaced, never changed: events hold them as they were."""
         self.attempts = 0
         self.calls: dict[str, int] = {}
         self.chunks: Chunked | None = None
@@ -165,7 +175,7 @@ class Operation:
         self._input: dict[str, Any] | None = None
         self.observed = False
         self.telemetry: Telemetry | None = None
-        self.around = context_api.get_current()
+        self.around = present.get()
         self._identify(ports.telemetry)
 
     # -- identity
@@ -184,21 +194,22 @@ class Operation:
             self.parent_span_id = self.flags = 0
         self.span_id: int = telemetry.new_span_id() if telemetry else getrandbits(64) or 1
         self.span = span_text(self.span_id)
-        inherited = parent if parent is not None and parent.trace_id == self.trace_id else None
-        self.trace: str = inherited.trace if inherited else trace_text(self.trace_id)
-        self.correlation_id: str = (
-            inherited.correlation_id if inherited else correlation_of(self.trace)
-        )
+        inherited = parent is not None and parent.trace_id == self.trace_id
+        self.trace: str = parent.trace if parent and inherited else trace_text(self.trace_id)
+        self.traceparent = self._traceparent()
+
+    def _traceparent(self) -> str:
+        return f"00-{self.trace}-{self.span}-{_FLAGS[self.flags]}"
+
+    @property
+    def correlation_id(self) -> str:
+        """The UUID form of the trace id."""
+        return correlation_of(self.trace)
 
     @property
     def run_cost(self) -> Decimal:
         """What the whole run has cost so far, in US dollars, as far as it is priced."""
         return self.run.cost
-
-    @property
-    def traceparent(self) -> str:
-        """The W3C header of this operation's own span."""
-        return f"00-{self.trace}-{self.span}-{self.flags:02x}"
 
     def enclosing(self, kind: Kind) -> "Operation | None":
         """The nearest operation of *kind* that this one is part of."""
@@ -232,26 +243,23 @@ class Operation:
         self.observed = telemetry is not None or self.moments.listened
         if not self.observed:
             return
-        self._inherit()
-        self.attributes |= self._request()
-        event = self._event(self.moments.started, facts_of(self), self.started_ns)
+        self.attributes = self._request()
+        self.facts = facts_of(self)
+        event = self._event(self.moments.started, self.facts, self.started_ns)
         if telemetry is not None:
             placed = telemetry.begin(event, self.around)
             if placed is not None and self._place(placed):  # no place: no traces, only the rest
                 # The one event that is published has the true ids.
-                event = self._event(self.moments.started, facts_of(self), self.started_ns)
+                self.facts = facts_of(self)
+                event = self._event(self.moments.started, self.facts, self.started_ns)
         if event.id:
             ports.bus.publish(event)
 
     def _event(self, event_type: str, data: dict[str, Any], timestamp: int) -> UniversalEvent:
+        if not self.moments.listened:  # spans are made without
+            return make(event_type, data, "", self.traceparent, timestamp=timestamp, id="")
         return make(
-            event_type,
-            data,
-            correlation_id=self.correlation_id,
-            traceparent=self.traceparent,
-            timestamp=timestamp,
-            # Only what is published needs one: spans are made without.
-            id=uuid7() if self.moments.listened else "",
+            event_type, data, self.correlation_id, self.traceparent, timestamp=timestamp, id=uuid7()
         )
 
     def _count(self) -> None:
@@ -259,35 +267,39 @@ class Operation:
         if word is not None and (agent := self.enclosing(Kind.AGENT)) is not None:
             agent.calls[word] = agent.calls.get(word, 0) + 1
 
-    def _inherit(self) -> None:
-        """Note what the operation knows from those around it."""
+    def _inherited(self) -> dict[str, AttributeValue]:
+        """What the operation knows from those around it."""
+        inherited: dict[str, AttributeValue] = {}
         kind, above = self.aspect.kind, self.parent
         if kind is Kind.TOOL and above and (agent := self.enclosing(Kind.AGENT)) is not None:
-            self.attributes[semconv.AGENT_NAME] = agent.name
+            inherited[semconv.AGENT_NAME] = agent.name
         while above is not None and semconv.CONVERSATION_ID not in above.attributes:
             above = above.parent
         named = conversation.get() if above is None else above.attributes[semconv.CONVERSATION_ID]
         if named is not None and kind is not Kind.STAGE:
-            self.attributes[semconv.CONVERSATION_ID] = named
+            inherited[semconv.CONVERSATION_ID] = named
+        return inherited
 
     def _request(self) -> dict[str, AttributeValue]:
+        """What is known of the call before it is made."""
+        known = self._inherited()
         try:
-            return self.aspect.codec.request(self.call)
+            known |= self.aspect.codec.request(self.call)
         except Exception as error:
             guard.report("reading a request", error)
-            return {}
+        return known
 
     def _place(self, placed: Placed) -> bool:
         """Take over the span's context, and its ids where it was given others; tell if so."""
-        self.context, span = placed
-        self.flags = int(span.trace_flags)
-        chosen = span.span_id == self.span_id and span.trace_id == self.trace_id
-        if chosen or not span.is_valid:
-            return False
-        self.span_id, self.trace_id = span.span_id, span.trace_id
-        self.span, self.trace = span_text(self.span_id), trace_text(self.trace_id)
-        self.correlation_id = correlation_of(self.trace)
-        return True
+        self.context, own = placed
+        trace_id, span_id, _, flags, _, valid = own
+        chosen = span_id == self.span_id and trace_id == self.trace_id
+        if valid and not chosen:
+            self.span_id, self.trace_id = span_id, trace_id
+            self.span, self.trace = span_text(span_id), trace_text(trace_id)
+        self.flags = int(flags)
+        self.traceparent = self._traceparent()
+        return valid and not chosen
 
     def end(self, outcome: str, error: BaseException | None = None) -> None:
         """End, once; never raises."""
@@ -321,19 +333,22 @@ class Operation:
         if not self.observed and self.aspect.kind is not Kind.MODEL:
             return
         try:
-            self.attributes |= self.aspect.codec.response(self.call, result)
+            if told := self.aspect.codec.response(self.call, result):
+                self.attributes = {**self.attributes, **told}
         except Exception as error:
             guard.report("reading a response", error)
         if self.aspect.kind is Kind.MODEL and ports.telemetry is not None:
-            cost = guard.contained("pricing a call", ports.telemetry.price, self._priced())
-            if cost is not None:
-                self.cost = (self.cost or Decimal(0)) + cost
-                self.run.cost += cost
+            self._price(ports.telemetry)
 
-    def _priced(self) -> dict[str, AttributeValue]:
+    def _price(self, telemetry: Telemetry) -> None:
+        known = {} if self.observed else self._request()
+        attributes = {**known, **self.attributes}
+        cost = guard.contained("pricing a call", telemetry.price, attributes)
+        if cost is not None:
+            self.cost = (self.cost or _NOTHING) + cost
+            self.run.cost += cost
         if self.observed:
-            return self.attributes
-        return {**self._request(), **self.attributes}
+            self.attributes = attributes
 
     # -- what hooks see
 
@@ -359,6 +374,8 @@ class Operation:
         self._input = arguments
 
 
+_FLAGS: Final = tuple(f"{flags:02x}" for flags in range(256))
+"""Trace flags as W3C headers have them."""
 _COUNTED: Final = {Kind.MODEL: "inference", Kind.TOOL: "tool"}
 
 

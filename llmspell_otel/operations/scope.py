@@ -1,9 +1,13 @@
 """What is current while something of an operation runs."""
 
-from opentelemetry import context as context_api
 from opentelemetry.context import Context
 
 from llmspell_otel.operations.operation import Operation, current
+from llmspell_otel.operations.present import present
+
+# Bound once: this runs in every call, and for every chunk of a stream.
+_operation, _become = current.get, current.set
+_context, _attach = present.get, present.set
 
 
 class Scope:
@@ -14,22 +18,24 @@ class Scope:
     """
 
     __slots__ = ("_above", "_operation", "_outer")
+    _above: Operation | None
+    _outer: Context | None
 
     def __init__(self, operation: Operation) -> None:
         self._operation = operation
-        self._above: Operation | None = None
-        self._outer: Context | None = None
 
     def __enter__(self) -> None:
         operation = self._operation
-        self._above = current.get()
-        current.set(operation)
+        self._above = _operation()
+        _become(operation)
+        self._outer = None
         if operation.context is not None:
-            outer = context_api.attach(operation.context).old_value
-            self._outer = outer if isinstance(outer, Context) else Context()
+            self._outer = _context()
+            _attach(operation.context)
 
     def __exit__(self, *_: object) -> None:
-        if current.get() is self._operation:
-            current.set(self._above)
-        if self._outer is not None and context_api.get_current() is self._operation.context:
-            context_api.attach(self._outer)
+        operation = self._operation
+        if _operation() is operation:
+            _become(self._above)
+        if self._outer is not None and _context() is operation.context:
+            _attach(self._outer)

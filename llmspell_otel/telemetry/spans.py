@@ -236,7 +236,7 @@ class SpanBridge:
             self._recording = is_real(tracer)
             imposed = ids.impose_on(tracer)
             if imposed is not None:
-                self._next, self._ids = imposed.next, imposed.original
+                self._next, self._ids = imposed.next, ids.ours(imposed.original)
             processors.shield(tracer, self.guard)
             self._tracer = tracer
         except Exception as error:
