@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from opentelemetry.util.types import AttributeValue
 
@@ -33,6 +33,10 @@ class Shape(StrEnum):
     ASYNC = "async"
     GENERATOR = "generator"
     ASYNC_GENERATOR = "async_generator"
+
+
+GENERATING: Final = (Shape.GENERATOR, Shape.ASYNC_GENERATOR)
+"""The shapes whose result is consumed piece by piece."""
 
 
 @dataclass(slots=True)

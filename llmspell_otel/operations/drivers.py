@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from llmspell_otel.guard import guard
 from llmspell_otel.hooks.driving import Flow, Parked, drive, drive_async
-from llmspell_otel.operations.call import Call, Codec, Held, Shape
+from llmspell_otel.operations.call import GENERATING, Call, Held, Shape
 from llmspell_otel.operations.operation import Aspect, Operation, current, outcome_of
 from llmspell_otel.operations.phases import advice_for
 from llmspell_otel.operations.ports import ports
@@ -19,7 +19,6 @@ from llmspell_otel.operations.streams import (
     items_of_async,
 )
 from llmspell_otel.points import Moment
-
 
 _current = current.get
 
@@ -101,30 +100,31 @@ class _Proceed:
         return self._took(result)
 
     def _took(self, result: Any) -> Moment:
-        try:
-            handed = self._handed(result)
-        except Exception as error:
-            guard.report("reading a stream", error)
-            handed = None
-        if handed is not None:
-            raise Parked(handed)
-        self.operation.handed_over = False
-        self.operation.responded(result)
+        operation = self.operation
+        if operation.aspect.hands_over:
+            try:
+                handed = self._handed(result)
+            except Exception as error:
+                guard.report("reading a stream", error)
+                handed = None
+            if handed is not None:
+                raise Parked(handed)
+            operation.handed_over = False
+        operation.responded(result)
         return Moment.AFTER
 
     def _handed(self, result: Any) -> Any:
         """What the caller gets in place of a *result* that is still to be consumed."""
         operation, flow = self.operation, self.flow
-        codec, call = operation.aspect.codec, operation.call
-        if operation.aspect.shape in _GENERATING:
-            return HeldOperation(operation, flow), _driven(operation.aspect.shape, result)
+        aspect, call = operation.aspect, operation.call
+        if aspect.shape in GENERATING:
+            return HeldOperation(operation, flow), _driven(aspect.shape, result)
+        codec = aspect.codec
         if codec.streams(call, result):
             from llmspell_otel.operations.proxies import StreamProxy  # brings wrapt: dear
 
             return StreamProxy(result, HeldOperation(operation, flow))
-        if type(codec).hold is Codec.hold:
-            return None
-        return codec.hold(call, result, HeldOperation(operation, flow))
+        return codec.hold(call, result, HeldOperation(operation, flow)) if aspect.holds else None
 
     def run(self) -> Any:
         """Go the way of the call, blocking; gives its output, or raises what it raises."""
@@ -229,7 +229,6 @@ def _driven(shape: Shape, result: Any) -> Any:
     return result if isinstance(result, AsyncGenerator) else items_of_async(result)
 
 
-_GENERATING: Final = (Shape.GENERATOR, Shape.ASYNC_GENERATOR)
 _DRIVERS: Final = {
     Shape.SYNC: _call,
     Shape.ASYNC: _call_async,

@@ -19,7 +19,7 @@ from llmspell_otel.guard import guard
 from llmspell_otel.hooks.context import Decision, HookContext
 from llmspell_otel.hooks.results import Cache
 from llmspell_otel.hooks.store import MISSING
-from llmspell_otel.operations.call import Call, Codec, Kind, Shape
+from llmspell_otel.operations.call import GENERATING, Call, Codec, Kind, Shape
 from llmspell_otel.operations.decisions import connect
 from llmspell_otel.operations.facts import Chunked, Firing, closing_facts_of, facts_of
 from llmspell_otel.operations.identity import (
@@ -58,9 +58,18 @@ class Aspect:
     shape: Shape = Shape.SYNC
     moments: Moments = field(init=False, repr=False)
     """Of its kind."""
+    holds: bool = field(init=False, repr=False)
+    """Whether the codec may keep an operation open past its call."""
+    hands_over: bool = field(init=False, repr=False)
+    """Whether a result may still have to be consumed when the call returns."""
 
     def __post_init__(self) -> None:
+        codec = type(self.codec)
+        holds = codec.hold is not Codec.hold
+        streams = codec.streams is not Codec.streams or self.shape in GENERATING
         object.__setattr__(self, "moments", MOMENTS[self.kind])
+        object.__setattr__(self, "holds", holds)
+        object.__setattr__(self, "hands_over", holds or streams)
 
 
 class Run:
@@ -183,6 +192,7 @@ class Operation:
     def _identify(self, telemetry: Telemetry | None) -> None:
         """Take a place in a trace: below the current span, or the run stack, or at its root."""
         parent, span = self.parent, foreign_span(self)
+        asked = None if telemetry is None or telemetry.random_ids else telemetry
         if span is not None:
             self.trace_id, self.parent_span_id = span.trace_id, span.span_id
             self.flags = int(span.trace_flags)
@@ -190,9 +200,9 @@ class Operation:
             self.trace_id, self.parent_span_id = parent.trace_id, parent.span_id
             self.flags = parent.flags
         else:
-            self.trace_id = telemetry.new_trace_id() if telemetry else getrandbits(128) or 1
+            self.trace_id = asked.new_trace_id() if asked else getrandbits(128) or 1
             self.parent_span_id = self.flags = 0
-        self.span_id: int = telemetry.new_span_id() if telemetry else getrandbits(64) or 1
+        self.span_id: int = asked.new_span_id() if asked else getrandbits(64) or 1
         self.span = span_text(self.span_id)
         inherited = parent is not None and parent.trace_id == self.trace_id
         self.trace: str = parent.trace if parent and inherited else trace_text(self.trace_id)

@@ -26,6 +26,11 @@ class Telemetry(Protocol):
         """Whether anything is made of the events at all; ask `look` while that is not known."""
         ...
 
+    @property
+    def random_ids(self) -> bool:
+        """Whether any random ids will do; else ask for them."""
+        ...
+
     def look(self) -> bool:
         """Whether anything is made of the events by now."""
         ...

@@ -71,11 +71,10 @@ class RandomIds:
         return random.getrandbits(64) or 1
 
 
-def ours(original: IdGenerator) -> IdGenerator:
-    """The shorter way to what *original* makes, where that is the SDK's random generator."""
-    kind = type(original)
-    plain = (kind.__module__, kind.__qualname__) == _SDK_RANDOM
-    return RandomIds() if plain else original
+def is_random(generator: IdGenerator) -> bool:
+    """Whether *generator* is the SDK's own, whose ids are nothing but random bits."""
+    kind = type(generator)
+    return (kind.__module__, kind.__qualname__) == _SDK_RANDOM
 
 
 _SDK_RANDOM: Final = ("opentelemetry.sdk.trace.id_generator", "RandomIdGenerator")

@@ -70,6 +70,8 @@ class Telemetry:
         # Events hold content for whoever wants it; each signal looks at the mode again.
         self.captures = capture.on or self.bridge.completion is not None
         self._content = capture.on
+        self.random_ids = False
+        """As `SpanBridge.random_ids`, as soon as the provider has been seen."""
         self.instruments = Instruments(
             providers.meter, version=version, also=options.also, without=options.without
         )
@@ -135,6 +137,7 @@ class Telemetry:
         if len(missing) < len(self._missing):
             self._missing = missing
             self.active = True
+            self.random_ids = self.bridge.random_ids
             self.worker.before_providers_shut_down()
         return self.active
 

@@ -105,6 +105,8 @@ class SpanBridge:
         self._recording = False
         self._next = ids.Next()
         self._ids: ids.IdGenerator = ids.RandomIds()
+        self.random_ids = False
+        """Whether ids need not be asked for: the provider's are known to be random bits."""
         self._open: dict[str, _Open] = {}
         self.unmatched = 0
         """Ends whose start was never seen."""
@@ -236,7 +238,8 @@ class SpanBridge:
             self._recording = is_real(tracer)
             imposed = ids.impose_on(tracer)
             if imposed is not None:
-                self._next, self._ids = imposed.next, ids.ours(imposed.original)
+                self._next, self._ids = imposed.next, imposed.original
+                self.random_ids = ids.is_random(imposed.original)
             processors.shield(tracer, self.guard)
             self._tracer = tracer
         except Exception as error:
@@ -331,7 +334,7 @@ class SpanBridge:
 
 def _added(started: Mapping[str, Any], ended: Mapping[str, Any]) -> Mapping[str, Any]:
     """What *ended* has that *started* has not, or has otherwise."""
-    if started == ended:
+    if started is ended or started == ended:
         return {}
     known = len(started)
     # Mostly the end repeats the start in order, and goes on; views compare without a loop.

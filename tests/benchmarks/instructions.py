@@ -5,6 +5,7 @@ what else the machine does. Each case runs in an interpreter of its own under Va
 `callgrind` (Debian's package `valgrind`), which counts between two calls that are marked.
 """
 
+import gc
 import os
 import re
 import shutil
@@ -37,6 +38,8 @@ def play(name: str) -> None:
     if setting is not None:
         setting.__enter__()
     run(300)
+    gc.collect()
+    gc.freeze()  # what was there before is no cost of these calls
     os.getppid()
     run(CALLS)
     os.getpgrp()
