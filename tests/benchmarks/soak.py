@@ -1,22 +1,28 @@
-"""Long runs, with exact books: `python -m tests.benchmarks.soak [slow|names|events] [SHARE]`.
+"""Long runs, with exact books: `python -m tests.benchmarks.soak [slow|kills|names|events] [SHARE]`.
 
-A subscriber that is ten times too slow for a minute, ten million names, ten million events: what
-they cost others, and the memory held after each tenth. SHARE, a part of one, makes it shorter.
+A subscriber that is ten times too slow for a minute, two hundred kills, ten million names, ten
+million events: what is lost, what others pay, and the memory held after each tenth. SHARE, a part
+of one, makes it shorter.
 """
 
 import gc
+import itertools
 import os
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from statistics import median, quantiles
 
 import psutil
 
 from llmspell_otel.events import EventBus, UniversalEvent, make, router
+from llmspell_otel.events.journal import Journal
 from tests.benchmarks.events import DATA, NAME, bus_with, handler
+from tests.events.kills import killed, unkept
 
 MILLIONS = 10_000_000
 WINDOW = 0.5  # seconds of publishing between two changes of company
@@ -148,6 +154,22 @@ def events(count: int) -> Iterator[tuple[int, float]]:
     bus.close(0.5)
 
 
+def kills(count: int) -> tuple[int, float]:
+    """Kill *count* writers at random moments; acknowledged events, and seconds to open again."""
+    with tempfile.TemporaryDirectory() as folder:
+        modes = itertools.cycle(("process", "power"))
+        kept = {f"run-{n}": killed(Path(folder), f"run-{n}", next(modes)) for n in range(count)}
+        began = time.perf_counter()
+        journal = Journal(folder)
+        opened = time.perf_counter() - began
+        for _ in ("from the log", "from the database"):
+            assert unkept(journal, kept) == []
+            assert journal.catch_up(300)
+        assert journal.stats.committed == 0
+        journal.close()
+    return sum(kept.values()), opened
+
+
 def _slow(share: float) -> None:
     began = held()
     rounds = list(companies(max(1, round(120 * share))))
@@ -170,6 +192,11 @@ def main(chosen: str = "", share: float = 1.0) -> None:
     """Run what is *chosen*, or everything."""
     if chosen in ("", "slow"):
         _slow(share)
+    if chosen in ("", "kills"):
+        count = max(1, round(200 * share))
+        acknowledged, opened = kills(count)
+        print(f"{count} kills: all of {acknowledged:,} acknowledged events kept", end="")
+        print(f", opened in {opened * 1e3:.0f} ms")
     for run in (names, events):
         if chosen in ("", run.__name__):
             _long(run, share)

@@ -3,7 +3,6 @@
 import errno
 import logging
 import os
-import random
 import subprocess
 import sys
 import textwrap
@@ -22,53 +21,19 @@ from llmspell_otel.events import (
 )
 from llmspell_otel.events.journal import Journal
 from llmspell_otel.events.store import log, writer
+from tests.events.kills import killed, unkept
 from tests.events.kit import eventually
 from tests.events.test_journal import fill, numbers
-
-CHILD = textwrap.dedent("""
-    import sys
-    from llmspell_otel.events import make
-    from llmspell_otel.events.journal import Journal
-    journal = Journal(sys.argv[1], mode=sys.argv[2], interval=0.001)
-    number = 0
-    while True:
-        for _ in range(50):
-            journal.append(make("n", number, sys.argv[3]))
-            number += 1
-        assert journal.flush()
-        print(number, flush=True)
-""")
-
-
-def killed(folder: Path, name: str, seconds: float, mode: str = "process") -> int:
-    """Run a writer for *seconds* after its first commit, kill it, tell what it acknowledged."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(folder), mode, name], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    first = process.stdout.readline()
-    time.sleep(seconds)
-    process.kill()
-    lines = (first + process.stdout.read()).split("\n")
-    process.wait()
-    process.stdout.close()
-    return int(lines[-2])
 
 
 @pytest.mark.parametrize("mode", ["process", "power"])
 def test_a_killed_writer_loses_nothing_it_acknowledged(tmp_path: Path, mode: str) -> None:
     """Killed at random moments: every acknowledged event is there, whole, once and in order."""
-    acknowledged = {}
-    for turn in range(4):
-        name = f"run-{turn}"
-        acknowledged[name] = killed(tmp_path, name, random.random() / 5, mode)
+    kept = {f"run-{turn}": killed(tmp_path, f"run-{turn}", mode) for turn in range(4)}
     began = time.monotonic()
     journal = Journal(tmp_path)
     assert time.monotonic() - began < 1
-    for name, count in acknowledged.items():
-        found = numbers(journal.query(correlation_id=name))
-        assert found == list(range(len(found)))
-        assert len(found) >= count
+    assert unkept(journal, kept) == []
     assert eventually(lambda: journal.catch_up() and not list(tmp_path.glob("*.log")))
     journal.close()
 
@@ -81,7 +46,7 @@ def test_two_processes_share_a_folder(tmp_path: Path) -> None:
     for name in ("a", "b"):
 
         def work(name: str = name) -> None:
-            counts[name] = killed(tmp_path, name, 0.5)
+            counts[name] = killed(tmp_path, name)
 
         threads.append(threading.Thread(target=work))
     for thread in threads:
@@ -89,10 +54,7 @@ def test_two_processes_share_a_folder(tmp_path: Path) -> None:
     fill(journal, 2_000, correlation_id="here")
     while any(thread.is_alive() for thread in threads):
         assert journal.catch_up()
-    for name, count in counts.items():
-        found = numbers(journal.query(correlation_id=name))
-        assert found == list(range(len(found)))
-        assert len(found) >= count
+    assert unkept(journal, counts) == []
     assert numbers(journal.query(correlation_id="here")) == list(range(2_000))
     journal.close()
 

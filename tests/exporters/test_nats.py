@@ -4,8 +4,10 @@ import asyncio
 import shutil
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +146,57 @@ def test_a_broker_that_comes_and_goes_loses_nothing(
     assert outbox.stats.reconnects >= 1
     for side in (outbox, inbox):
         side.close()
+
+
+SENDER = """
+import sys
+from llmspell_exporters.nats import Link, NatsOutbox
+from llmspell_otel.events import Event, default_bus
+from llmspell_otel.events.journal import Journal
+
+url, folder, first, last = sys.argv[1:]
+journal = Journal(folder, interval=0.001)
+journal.attach(default_bus())
+outbox = NatsOutbox(journal, Link((url,), origin="elsewhere", timeout=2.0))
+outbox.start()
+for number in range(int(first), int(last)):
+    Event.publish("n.x", number)
+assert journal.flush(20)
+print("kept", flush=True)
+sys.stdin.read()
+outbox.close()
+"""
+
+
+@contextmanager
+def sender(server: Server, folder: Path, first: int, last: int) -> Generator[subprocess.Popen[str]]:
+    """A process that publishes those numbers, says so when they are kept, and goes on sending."""
+    words = [sys.executable, "-c", SENDER, server.url, str(folder), str(first), str(last)]
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "kept\n"
+        yield process
+        process.kill()
+
+
+def test_a_sender_that_is_killed_loses_nothing(server: Server, tmp_path: Path) -> None:
+    """Another process, killed with events unsent; the broker, too; its successor sends the rest."""
+    here = Side(tmp_path / "here")
+    inbox = NatsInbox("here", link(server, "here"), bus=here.bus, ack_wait=1.0)
+    inbox.start()
+    with sender(server, tmp_path / "elsewhere", 0, 500):
+        assert eventually(lambda: len(here.got) > 0, 30)
+    server.stop()
+    with sender(server, tmp_path / "elsewhere", 500, 1_000):
+        pass  # killed before it could send anything
+    server.start()
+    with sender(server, tmp_path / "elsewhere", 1_000, 1_500):
+        assert eventually(lambda: len(here.got) >= 1_500, 60)
+    assert numbers(here) == list(range(1_500))
+    inbox.close()
+    here.journal.close()
 
 
 def test_an_outbox_goes_on_where_it_was(server: Server, sides: tuple[Side, Side]) -> None:
