@@ -209,8 +209,10 @@ def models_ahead() -> None:
 
     Prices take a good part of a second to load: a program without models never loads them.
     """
+    from llmspell_otel.guard import guard
+
     while _wanted_for_models:
-        _wanted_for_models.pop()()
+        guard.contained("loading prices", _wanted_for_models.pop())
 
 
 _journals: Final[set[str]] = set()

@@ -143,37 +143,62 @@ class Attachment:
         self.version = installed(adapter.requires)
         self.found: list[str] = []
         self.missing: list[str] = []
+        self.broken = ""
+        self._points: tuple[JoinPoint, ...] | None = None
         self._waiting: set[str] = set()
         self._undo = ExitStack()
         self._open = True
         self._lock = RLock()
 
     @property
+    def waits(self) -> bool:
+        """Whether nothing is known yet of how the library will be met."""
+        return self._points is None and not self.broken
+
+    @property
     def pending(self) -> list[str]:
-        """The join points whose modules the host has not imported yet."""
-        points = self.adapter.expected
-        return [point.target for point in points if point.module in self._waiting]
+        """The join points that were read, and whose modules the host has not imported yet."""
+        return [point.target for point in self._points or () if point.module in self._waiting]
 
     def attach(self) -> "Attachment":
         """Patch what is imported, and wait for the import of the rest."""
-        by_module: dict[str, list[JoinPoint]] = {}
-        for point in self.adapter.expected:
-            by_module.setdefault(point.module, []).append(point)
-        for module, points in by_module.items():
-            if module in sys.modules or _exists(module):
-                self._waiting.add(module)
-                wrapt.register_post_import_hook(self._on_import(module, points), module)
-            else:
-                for point in points:
-                    self._report_missing(point)
-        self._expect_models()
+        wrapt.register_post_import_hook(self._on_package, self.adapter.package)
         return self
 
-    def _expect_models(self) -> None:
-        """Have prices loaded from the moment that the library itself is imported."""
-        points = [point for point in self.adapter.expected if point.kind is Kind.MODEL]
-        for package in {point.module.partition(".")[0] for point in points}:
-            wrapt.register_post_import_hook(lambda _: models_ahead(), package)
+    def read(self) -> None:
+        """Read the adapter's table, unless that is done; the library is not imported for it."""
+        if self._open and self.waits:
+            try:
+                # Not under the lock: a table that imports its library would wait for who imports
+                # that, and who does waits for us.
+                points = self.adapter.expected
+            except Exception as error:
+                _logger.exception("llmspell: the adapter %r cannot be read", self.adapter.name)
+                self.broken = f"the adapter {self.adapter.name!r} cannot be read: {error!r}"
+            else:
+                self._expect(points)
+
+    def _expect(self, points: tuple[JoinPoint, ...]) -> None:
+        with self._lock:
+            if self._points is not None:
+                return
+            self._points = points
+        by_module: dict[str, list[JoinPoint]] = {}
+        for point in points:
+            by_module.setdefault(point.module, []).append(point)
+        for module, found in by_module.items():
+            if module in sys.modules or _exists(module):
+                self._waiting.add(module)
+                wrapt.register_post_import_hook(self._on_import(module, found), module)
+            else:
+                for point in found:
+                    self._report_missing(point)
+
+    def _on_package(self, _: Any) -> None:
+        self.read()
+        # Prices are loaded from the moment that a library which calls models is there.
+        if self._open and any(point.kind is Kind.MODEL for point in self._points or ()):
+            models_ahead()
 
     def close(self) -> None:
         """Put every original back; modules imported from now on stay as they are."""
@@ -218,8 +243,12 @@ def _exists(module: str) -> bool:
     path: list[str] | None = None
     parts = module.split(".")
     for depth in range(1, len(parts) + 1):
+        name = ".".join(parts[:depth])
+        if name in sys.modules:  # wherever it came from
+            path = list(getattr(sys.modules[name], "__path__", ()))
+            continue
         try:
-            spec = PathFinder.find_spec(".".join(parts[:depth]), path)
+            spec = PathFinder.find_spec(name, path)
         except (ImportError, ValueError):
             return False
         if spec is None:

@@ -93,17 +93,20 @@ class Adapter:
     Attributes:
         name: what users call it: `instrument("openai")`.
         requires: the versions it is made for, as pip writes them: `openai>=2,<4`.
-        join_points: the table.
+        package: what the host imports of it.
+        table: gives the join points. It is called when the host has imported the package, so
+            codecs that are imported inside it cost nothing to programs that do not use the library.
     """
 
     name: str
     requires: str
-    join_points: tuple[JoinPoint, ...]
+    package: str
+    table: Callable[[], tuple[JoinPoint, ...]]
 
     @property
     def expected(self) -> tuple[JoinPoint, ...]:
         """The join points that the installed version should have."""
-        return tuple(point for point in self.join_points if point.expected)
+        return tuple(point for point in self.table() if point.expected)
 
 
 def shape_of(function: Any) -> Shape:

@@ -50,7 +50,8 @@ class Status:
         state: `pending` waits for the host to import the library.
         version: the library's installed version, None when it is not installed.
         found: the join points that are wrapped.
-        pending: those whose module is not imported yet.
+        pending: those whose module is not imported yet. An adapter reads its join points when its
+            library is imported, or when it is asked for its status; until then there are none.
         missing: those this version of the library does not have.
         message: what is wrong and how to mend it; empty when nothing is.
     """
@@ -112,6 +113,9 @@ class Weaver:
         known = discover()
         with self._lock:
             wanted = names or tuple({**known, **self._attachments})
+            for name in wanted:
+                if name in self._attachments:
+                    self._attachments[name].read()
             return tuple(self._status(name, known.get(name)) for name in wanted)
 
     def _attach(self, name: str, entry: EntryPoint | None, *, asked: bool) -> Status:
@@ -140,14 +144,16 @@ class Weaver:
 
 def _attached(name: str, attachment: Attachment) -> Status:
     pending = tuple(attachment.pending)
-    waiting = bool(pending) and not attachment.found
+    waiting = attachment.waits or (pending and not attachment.found)
+    state = State.PENDING if waiting else State.ATTACHED
     return Status(
         adapter=name,
-        state=State.PENDING if waiting else State.ATTACHED,
+        state=State.BROKEN if attachment.broken else state,
         version=attachment.version,
         found=tuple(attachment.found),
         pending=pending,
         missing=tuple(attachment.missing),
+        message=attachment.broken,
     )
 
 

@@ -81,7 +81,8 @@ def _adapters() -> Iterator[Finding]:
     except MissingWeaverError as error:
         yield Finding(str(error), good=False)
         return
-    statuses = instrumented.instrument()
+    instrumented.instrument()
+    statuses = instrumented.status()
     instrumented.uninstrument()
     for status in statuses:
         what = f"{status.adapter} {status.version or ''}".strip()

@@ -1,6 +1,7 @@
 """Attaching adapters and detaching them."""
 
 import copy
+import dataclasses
 import importlib
 import inspect
 import logging
@@ -126,6 +127,7 @@ def test_a_missing_target_is_named_once_and_the_rest_is_wrapped(
 
 def test_a_missing_module_is_named_too(toy_name: str, caplog: pytest.LogCaptureFixture) -> None:
     """A module that this version does not have is reported, not waited for."""
+    importlib.import_module(toy_name)
     adapter = toy.adapter(f"{toy_name}.gone", "function")
     with caplog.at_level(logging.WARNING), attach(adapter):
         pass
@@ -137,9 +139,9 @@ def test_a_join_point_of_other_versions_is_not_missed(
     toy_library: ModuleType, toy_name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A row that names the versions it is for is silent in all others."""
-    row = toy.adapter(toy_name, "not_yet").join_points[0]
-    later = type(row)(target=row.target, kind=row.kind, codec=row.codec, requires="wrapt>=999")
-    adapter = weaver.Adapter(name=toy_name, requires="wrapt>=1", join_points=(later,))
+    (row,) = toy.adapter(toy_name, "not_yet").table()
+    later = dataclasses.replace(row, requires="wrapt>=999")
+    adapter = dataclasses.replace(toy.adapter(toy_name), table=lambda: (later,))
     with caplog.at_level(logging.WARNING), attach(adapter):
         pass
     assert not caplog.records
@@ -234,8 +236,10 @@ def test_the_status_tells_what_was_found(toy_name: str, shelf: Shelf) -> None:
     """A status goes from detached over pending to attached, and names every join point."""
     shelf.put(toy.adapter(toy_name, "plainly", "gone"))
     assert Weaver().status(toy_name)[0].state is State.DETACHED
-    (pending,) = Weaver().instrument(toy_name)
-    assert (pending.state, len(pending.pending)) == (State.PENDING, 2)
+    (told,) = Weaver().instrument(toy_name)
+    (asked,) = Weaver().status(toy_name)
+    assert (told.state, told.pending) == (State.PENDING, ())
+    assert (asked.state, len(asked.pending)) == (State.PENDING, 2)
     importlib.import_module(f"{toy_name}.inner")
     (attached,) = Weaver().status(toy_name)
     assert attached.state is State.ATTACHED
@@ -278,6 +282,24 @@ def test_an_unknown_or_broken_adapter_is_reported(
     assert len(caplog.records) == 2
 
 
+def test_a_table_that_cannot_be_read_costs_only_its_adapter(
+    toy_name: str, shelf: Shelf, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The import that has it read goes on, and the status says what is wrong."""
+
+    def table() -> tuple[weaver.JoinPoint, ...]:
+        raise RuntimeError("no table")
+
+    shelf.put(dataclasses.replace(toy.adapter(toy_name), table=table))
+    assert Weaver().instrument()[0].state is State.PENDING
+    importlib.import_module(toy_name)
+    (status,) = Weaver().status()
+    assert status.state is State.BROKEN
+    assert "no table" in status.message
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    Weaver().uninstrument()
+
+
 def test_threads_may_instrument_at_once(
     toy_library: ModuleType, toy_name: str, shelf: Shelf
 ) -> None:
@@ -310,3 +332,4 @@ def test_the_adapters_of_this_package_are_offered() -> None:
     assert {"openai", "openai-agents"} <= set(offered)
     for name in ("openai", "openai-agents"):
         assert offered[name].load().name == name
+        assert offered[name].load().table()

@@ -66,4 +66,6 @@ def adapter(name: str, *paths: str, requires: str = "wrapt>=1", **options: str) 
     """An adapter for the toy *name*; its "library" is wrapt, which is always installed."""
     point = functools.partial(JoinPoint, kind=Kind.TOOL, codec=Codec(), **options)
     points = tuple(point(target=f"{name}.inner:{path}") for path in paths)
-    return Adapter(name=name, requires=requires, join_points=points)
+    return Adapter(
+        name=name, requires=requires, package=name.partition(".")[0], table=lambda: points
+    )

@@ -84,6 +84,18 @@ def test_the_names_alone_bring_few_of_our_own_modules() -> None:
     assert len(own) <= 16, sorted(own)
 
 
+@pytest.mark.parametrize(
+    ("program", "adapters"),
+    [("", set()), ("import openai", {"openai"}), ("import agents", {"openai", "openai_agents"})],
+    ids=["no library", "openai", "openai-agents"],
+)
+def test_only_the_adapters_of_used_libraries_are_read(program: str, adapters: set[str]) -> None:
+    """A library that is installed, and not imported, costs next to nothing."""
+    tables = {f"llmspell_instrumentation.{name}.table" for name in ("openai", "openai_agents")}
+    found = imported(f"import llmspell_otel; llmspell_otel.instrument()\n{program}") & tables
+    assert found == {f"llmspell_instrumentation.{name}.table" for name in adapters}
+
+
 def test_an_asynchronous_hook_brings_asyncio() -> None:
     """In a synchronous program too, where it runs on a loop of ours."""
     code = (
