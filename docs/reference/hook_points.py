@@ -46,7 +46,7 @@ FIRED_BY = {
 CUSTOM = """
 ## custom
 
-`custom:NAME` is yours: `Hook.fire("custom:deployed", {"input": ...})`. The phases of agents, tools and workflows beyond the
+`custom:NAME` is yours: `Hook.fire("custom:deployed", {"input": ...})`, or `await Hook.fire_async(...)`. The phases of agents, tools and workflows beyond the
 catalogue are custom points too: `custom:agent_paused`, `custom:tool_timeout`, `custom:workflow_step_boundary` and so on.
 """
 

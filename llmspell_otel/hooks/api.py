@@ -11,7 +11,8 @@ from llmspell_otel.hooks.results import CONTINUE, Result
 
 if TYPE_CHECKING:
     from llmspell_otel.builtin.registry import Enabled
-    from llmspell_otel.hooks.registry import HookFunction, OnFailure, Registration
+    from llmspell_otel.hooks.context import HookContext
+    from llmspell_otel.hooks.registry import HookFunction, OnFailure, Registration, Slot
     from llmspell_otel.points import HookPoint
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -123,18 +124,24 @@ class Hook:
         Raises:
             UnknownHookPointError: no point has that name.
         """
-        from llmspell_otel.hooks.context import Component, HookContext
         from llmspell_otel.hooks.driving import consult, drive
-        from llmspell_otel.hooks.registry import registry
 
-        slot = registry.slot(point)
-        if not slot.hooks:
-            return CONTINUE
-        kind, _, name = component.partition(":")
-        context = HookContext(
-            slot.point, Component(kind, name or kind), {} if data is None else data
-        )
+        slot, context = _moment(point, data, component)
         return drive(consult(slot, context)) or CONTINUE
+
+    @staticmethod
+    async def fire_async(
+        point: "str | HookPoint", data: dict[str, Any] | None = None, *, component: str = "custom"
+    ) -> Result:
+        """The same in asynchronous code: asynchronous hooks run in the caller's task.
+
+        Raises:
+            UnknownHookPointError: no point has that name.
+        """
+        from llmspell_otel.hooks.driving import consult_async
+
+        slot, context = _moment(point, data, component)
+        return await consult_async(slot, context) or CONTINUE
 
     # -- the built-in hooks, imported when the first one is asked for
 
@@ -180,3 +187,16 @@ class Hook:
         from llmspell_otel.builtin import registry as builtin
 
         return builtin.is_enabled(name)
+
+
+def _moment(
+    point: "str | HookPoint", data: dict[str, Any] | None, component: str
+) -> "tuple[Slot, HookContext]":
+    from llmspell_otel.hooks.context import Component, HookContext
+    from llmspell_otel.hooks.registry import registry
+
+    slot = registry.slot(point)
+    kind, _, name = component.partition(":")
+    return slot, HookContext(
+        slot.point, Component(kind, name or kind), {} if data is None else data
+    )

@@ -84,15 +84,18 @@ class Pending:
             guard.report("reading the cache", error)
             return MISSING
 
-    async def perform_async(self) -> Any:
-        """The same, awaiting."""
+    def perform_async(self) -> Awaitable[Any]:
+        """The same, to be awaited."""
         awaitable = self.awaitable
         if isinstance(awaitable, Begun):
-            return await awaitable
+            return awaitable
         if awaitable is not None:
-            from llmspell_otel.hooks.waiting import bounded
+            from llmspell_otel.hooks.steps import bounded
 
-            return await bounded(awaitable, self.hook.timeout or conditions.timeout)
+            return bounded(awaitable, self.hook.timeout or conditions.timeout)
+        return self._looked_up()
+
+    async def _looked_up(self) -> Any:
         try:
             return await conditions.store.get_async(self.lookup.key) if self.lookup else MISSING
         except Exception as error:
@@ -119,18 +122,9 @@ class _Observers:
 observers = _Observers()
 
 
-def asking(hook: Registration) -> Ask:
-    """What a firing calls to ask *hook*."""
-    if not hook.is_async:
-        return hook.call
-    from llmspell_otel.hooks.waiting import beginning
-
-    return beginning(hook)
-
-
 def several(hooks: tuple[Registration, ...]) -> Ask:
     """A function that asks *hooks* as they are now; gives the outcome."""
-    rows = tuple((asking(hook), hook) for hook in hooks)
+    rows = tuple((hook.call, hook) for hook in hooks)
 
     def ask(context: HookContext) -> Outcome:
         for call, hook in rows:
@@ -210,6 +204,26 @@ def _taken(hook: Registration, context: HookContext, result: Result, rest: Rest)
     return None
 
 
+def ended(
+    hook: Registration,
+    context: HookContext,
+    error: BaseException,
+    rest: Rest,
+    *,
+    stepping: bool,
+) -> Outcome:
+    """What became of a hook whose asking ended with *error*: if it was *stepping*, an answer may.
+
+    Raises:
+        BaseException: *error*, if it is no `Exception`.
+    """
+    if stepping and isinstance(error, StopIteration):
+        return answered(hook, context, error.value, rest)
+    if isinstance(error, Exception):
+        return failed(hook, context, error, rest)
+    raise error
+
+
 def failed(
     hook: Registration, context: HookContext, error: Exception, rest: Rest
 ) -> Verdict | None:
@@ -232,7 +246,7 @@ def failed(
     return Verdict(hook, result)
 
 
-_NOBODY: Final[Iterator[Registration]] = iter(())
+NOBODY: Final[Iterator[Registration]] = iter(())
 
 
 def pass_over(rest: Iterator[Registration]) -> None:
@@ -254,7 +268,7 @@ def tell(
 def _after(hook: Registration, hooks: Rest) -> Iterator[Registration]:
     """The hooks that come after *hook*."""
     if isinstance(hooks, tuple):
-        return _NOBODY if hooks[-1] is hook else iter(hooks[hooks.index(hook) + 1 :])
+        return NOBODY if hooks[-1] is hook else iter(hooks[hooks.index(hook) + 1 :])
     return hooks
 
 

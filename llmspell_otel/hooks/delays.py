@@ -61,7 +61,7 @@ def foreign(began: float, *, suspended: bool = False) -> float:
     others = _mark.processes - processes
     if not suspended:
         others -= _mark.threads - threads
-    return (_mark.delay - delay + others) / 1e9
+    return (_mark.delay - delay + max(0, others)) / 1e9
 
 
 def take(now: float) -> None:

@@ -4,7 +4,7 @@ Each effect knows how to happen while blocking and while awaiting; a flow knows 
 so serves the synchronous and the asynchronous world with one body.
 """
 
-from collections.abc import Generator
+from collections.abc import Awaitable, Generator
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -33,7 +33,7 @@ class Effect(Protocol):
         """Do it, blocking the caller's thread."""
         ...
 
-    async def perform_async(self) -> Any:
+    def perform_async(self) -> Awaitable[Any]:
         """Do it, awaiting."""
         ...
 
@@ -103,13 +103,26 @@ class Recalled(Result):
 
 def consult(slot: Slot, context: HookContext) -> Flow[Result | None]:
     """Fire *slot* and bring it to its end; gives the deciding result, or None."""
-    outcome = fire(slot, context)
+    outcome = fire(slot, context, awaited.get())
     if outcome is None:
         return None
+    return (yield from _settled(slot, context, outcome))
+
+
+async def consult_async(slot: Slot, context: HookContext) -> Result | None:
+    """The same, awaiting; quicker than to drive it while no hook suspends."""
+    outcome = fire(slot, context, True)
+    if outcome is None:
+        return None
+    return await drive_async(_settled(slot, context, outcome))
+
+
+def _settled(slot: Slot, context: HookContext, outcome: Outcome) -> Flow[Result | None]:
+    """Bring a firing to its end."""
     if isinstance(outcome, Verdict):
         return outcome.result
     depth = depth_below.get()
-    if depth >= MAX_DEPTH - 1:
+    if depth >= MAX_DEPTH - 1 and isinstance(outcome, Pending):
         _abandon(slot, outcome)
         return None
     token = depth_below.set(depth + 1)

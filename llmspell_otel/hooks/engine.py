@@ -11,6 +11,7 @@ from llmspell_otel.hooks.asking import (
     Verdict,
     answered,
     clock,
+    ended,
     failed,
     pass_over,
     timed,
@@ -32,11 +33,12 @@ depth_below: ContextVar[int] = ContextVar("llmspell_hook_depth", default=0)
 """How many firings the running code is inside of, but for the outermost."""
 
 
-def fire(slot: Slot, context: HookContext) -> Outcome:
+def fire(slot: Slot, context: HookContext, step: bool = False) -> Outcome:
     """Ask the hooks of *slot*; gives the verdict, None for "go on", or what it waits for.
 
     Callers guard it with ``if slot.hooks:`` and make the context just before: its time is
-    where the firing's begins. Raises nothing but what is no `Exception` (`SystemExit`,
+    where the firing's begins. One who awaits what it waits for says *step*: asynchronous hooks
+    are then begun here. Raises nothing but what is no `Exception` (`SystemExit`,
     `KeyboardInterrupt`, `CancelledError`), which passes through unchanged.
     """
     hooks = slot.hooks
@@ -46,18 +48,26 @@ def fire(slot: Slot, context: HookContext) -> Outcome:
         return _fire_one_by_one(slot, context)
     slot.busy = True
     slot.entered += 1
-    ask = slot.ask
+    if step:
+        ask, go_on = slot.step
+    else:
+        ask, go_on = slot.ask, None
     try:
         answer = ask(context)
-    except Exception as error:  # of one hook alone: several are isolated from each other
-        answer = failed(hooks[0], context, error, hooks)
+        if answer is not go_on and go_on is not None:
+            answer = slot.suspended(hooks[0], ask, answer, go_on)
+    except BaseException as error:  # of one hook alone: several are isolated from each other
+        if go_on is not None:
+            slot.renew(hooks[0], ask, go_on)
+        outcome = ended(hooks[0], context, error, hooks, stepping=go_on is not None)
+        answer = go_on if outcome is None else outcome
     finally:
         slot.busy = False
     now = clock()
-    if answer is None and now - context.began < slot.slow:
+    if answer is go_on and now - context.began < slot.slow:
         context.began = now
         return None
-    return _concluded(slot, hooks, context, answer, now)
+    return _concluded(slot, hooks, context, None if answer is go_on else answer, now)
 
 
 def _concluded(

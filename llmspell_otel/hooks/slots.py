@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from operator import attrgetter
 from typing import Any, Final
 
-from llmspell_otel.hooks.asking import Ask, asking, clock, several
+from llmspell_otel.hooks.asking import NOBODY, Ask, Pending, clock, several
 from llmspell_otel.hooks.breaker import NEVER
 from llmspell_otel.hooks.delays import take
 from llmspell_otel.hooks.forks import watch_forks
@@ -34,6 +34,20 @@ def _look(_context: object) -> object:
 
 def _nobody(_context: object) -> None:
     """There is nobody to ask."""
+
+
+_LOOKING: Final[tuple[Ask, object]] = (_look, None)
+
+
+def _step(hooks: tuple[Registration, ...], *, alone: bool) -> tuple[Ask, object] | None:
+    """How to ask *hooks* step by step; None where none of them is asynchronous."""
+    if not any(hook.is_async for hook in hooks):
+        return None
+    from llmspell_otel.hooks.steps import GO, stepped, steps_of  # brings asyncio
+
+    if alone and not hooks[1:] and steps_of(hooks[0]):
+        return GO.stepping(hooks[0].call), GO
+    return stepped(hooks), None
 
 
 def _wishing(hooks: Sequence[Registration]) -> tuple[Registration, ...]:
@@ -79,12 +93,16 @@ class Slot:
         "overflowing",
         "point",
         "slow",
+        "step",
     )
 
     def __init__(self, point: HookPoint, on_breaker: BreakerChange) -> None:
         self.point = point
         self.hooks: tuple[Registration, ...] = ()
         self.ask: Ask = _look
+        """Asks the hooks, for a firing that may block where one of them suspends."""
+        self.step: tuple[Ask, object] = _LOOKING
+        """Asks them for a firing that is awaited, and what tells it to go on."""
         self.slow = float("inf")
         """Seconds; a firing at least this long may hold a slow hook."""
         self.entered = 0
@@ -107,6 +125,8 @@ class Slot:
     def after_fork(self) -> None:
         """Take a new lock, and forget the firings of the parent's other threads."""
         self._lock = threading.RLock()
+        self._settle(())
+        self._ask_by(_look)  # what they were stepping with is theirs for good
         self.busy = False
         """Whether a firing is within `ask`: others take the way that counts their depth."""
 
@@ -173,7 +193,8 @@ class Slot:
         """Have the next firing look again at who is on."""
         with self._lock:
             self._settle(())
-            self._asked, self.ask = (), _look
+            self._asked = ()
+            self._ask_by(_look)
             self._retry_at = 0 if self._registered else NEVER
             if not self._registered:
                 self.hooks = ()
@@ -202,7 +223,7 @@ class Slot:
         with self._lock:
             self._watch = firings
             self._settle(())
-            self.ask = _look
+            self._ask_by(_look)
 
     def look(self, now: int) -> tuple[Registration, ...]:
         """Who is asked by a firing that asks one by one."""
@@ -230,7 +251,7 @@ class Slot:
             if retry_at is None or hook.on_failure == "cancel":
                 asked.append(hook)
         self._asked = tuple(asked)
-        self.ask = _look
+        self._ask_by(_look)
         # Whoever waits for his time keeps the point from looking empty until it has come.
         self.hooks = self._asked or tuple(on[:1] if self._retry_at != NEVER else ())
         self.slow = min((hook.slow for hook in asked), default=float("inf"))
@@ -241,9 +262,27 @@ class Slot:
         hooks = self._asked
         ask: Ask = _nobody
         if hooks:
-            ask = several(hooks) if hooks[1:] else asking(hooks[0])
+            ask = several(hooks) if hooks[1:] else hooks[0].call
+        step = _step(hooks, alone=self._retry_at == NEVER)
+        if self._retry_at != NEVER:
+            ask = _until(self._retry_at, ask)
+            step = step and (_until(self._retry_at, step[0]), None)
         self._settle(hooks)
-        self.ask = ask if self._retry_at == NEVER else _until(self._retry_at, ask)
+        self._ask_by(ask, step)
+
+    def _ask_by(self, ask: Ask, step: tuple[Ask, object] | None = None) -> None:
+        self.ask, self.step = ask, step or (ask, None)
+
+    def suspended(self, hook: Registration, ask: Ask, waited: Any, go_on: Any) -> Pending:
+        """A firing that waits for the rest of its only *hook*; the next begins it anew."""
+        self.renew(hook, ask, go_on)
+        return Pending(hook, NOBODY, go_on.resting(ask, waited, hook))
+
+    def renew(self, hook: Registration, used: Ask, go_on: Any) -> None:
+        """Have the only *hook* asked in a new way, as the one that was *used* is spent."""
+        with self._lock:
+            if self.step[0] is used:
+                self.step = go_on.stepping(hook.call), go_on
 
     # -- how often
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 from llmspell_otel.errors import OperationCancelled
 from llmspell_otel.guard import guard
 from llmspell_otel.hooks.context import HookContext
-from llmspell_otel.hooks.driving import Flow, consult, drive, drive_async
+from llmspell_otel.hooks.driving import Flow, consult, consult_async, drive, drive_async
 from llmspell_otel.hooks.results import Cancel, Replace
 from llmspell_otel.hooks.store import MISSING
 from llmspell_otel.operations.asking import hook_context
@@ -68,7 +68,7 @@ class HeldOperation:
             return chunk
         context = self._chunk_context(chunk)
         with Scope(self.operation):
-            result = await drive_async(consult(slot, context))
+            result = await consult_async(slot, context)
         return self._judge(context, result)
 
     def _record(self, chunk: Any) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import gc
+import random
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator
@@ -15,9 +16,11 @@ from llmspell_otel.hooks import Hook, Replace
 from llmspell_otel.hooks.breaker import BreakerProfile, BreakerState
 from llmspell_otel.hooks.conditions import conditions
 from llmspell_otel.hooks.context import Component, HookContext
-from llmspell_otel.hooks.driving import consult, drive_async
-from llmspell_otel.hooks.registry import registry
-from llmspell_otel.hooks.waiting import HookTimeoutError, abandoned, bounded, engine_loop
+from llmspell_otel.hooks.driving import consult, consult_async, drive_async
+from llmspell_otel.hooks.registry import Slot, registry
+from llmspell_otel.hooks.results import Result
+from llmspell_otel.hooks.steps import abandoned
+from llmspell_otel.hooks.waiting import HookTimeoutError, bounded, engine_loop
 
 PATIENT = BreakerProfile(failure_threshold=10**6, slow_call_duration=60)
 POINT = "custom:waiting"
@@ -28,8 +31,14 @@ async def fired() -> Any:
     """What the hooks of the point decide, asked from a task."""
     slot = registry.slot(POINT)
     context = HookContext(slot.point, Component("custom", "x"), {})
-    result = await drive_async(consult(slot, context))
+    ask = random.choice((consult_async, driven))  # two ways to the same
+    result = await ask(slot, context)
     return result.value if isinstance(result, Replace) else result
+
+
+async def driven(slot: Slot, context: HookContext) -> Result | None:
+    """Asked by a flow, as operations do it."""
+    return await drive_async(consult(slot, context))
 
 
 def fired_sync() -> Any:
