@@ -11,7 +11,7 @@ MAX_BYTES = 1_048_576
 _NODE = 8  # bytes that a value is taken to cost beside its text
 _CONTAINER = 64  # and a container beside its members
 _MAX_BITS = 10_000  # of an integer; Python refuses to write out much longer ones
-_TEXTS = (str, bytes, bytearray)
+_TEXTS = (str, bytes, bytearray, memoryview)
 _CONTAINERS = (dict, list, tuple, set, frozenset)
 _TOO_DEEP, _CYCLE, _TOO_LARGE = "<too deep>", "<cycle>", "<truncated>"
 
@@ -78,7 +78,10 @@ class _Copy:
             return self._text(value)
         if isinstance(value, dict | list | tuple | set | frozenset):
             return self._container(value, depth)
-        return _scalar(value)
+        if isinstance(value, bytes | bytearray | memoryview):
+            value = value[: self._left]  # base64 is longer still, and is cut with a marker
+        known = _scalar(value)
+        return self._text(known) if isinstance(known, str) else known
 
     def _text(self, text: str) -> str:
         room, self._left = self._left, self._left - len(text)

@@ -211,10 +211,14 @@ def test_large_data_is_cut_quickly(journal: Journal) -> None:
     deep: list[Any] = []
     for _ in range(10_000):
         deep = [deep]
-    for data in (huge, cycle, deep, {"k" * 10_000_000: 1}, 10**20_000, ["x" * 100] * 100_000):
+    raw = bytes(100_000_000)
+    others = ({"k" * 10_000_000: 1}, 10**20_000, ["x" * 100] * 100_000, raw, [memoryview(raw)])
+    for data in (huge, cycle, deep, *others):
         began = time.process_time()
         assert journal.append(make("n", data))
         assert time.process_time() - began < 0.5
+    assert journal.flush()
+    assert journal.stats.dropped == 0
     for event in journal.query():
         assert len(json.dumps(event.data)) < 2 * 1_048_576
         assert "<" in json.dumps(event.data)
