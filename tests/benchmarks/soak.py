@@ -20,7 +20,7 @@ from statistics import median, quantiles
 import psutil
 
 from llmspell_otel.events import EventBus, UniversalEvent, make, router
-from llmspell_otel.events.journal import Journal
+from llmspell_otel.events.journal import Journal, Retention
 from tests.benchmarks.events import DATA, NAME, bus_with, handler
 from tests.events.kills import killed, unkept
 
@@ -160,7 +160,7 @@ def kills(count: int) -> tuple[int, float]:
         modes = itertools.cycle(("process", "power"))
         kept = {f"run-{n}": killed(Path(folder), f"run-{n}", next(modes)) for n in range(count)}
         began = time.perf_counter()
-        journal = Journal(folder)
+        journal = Journal(folder, retention=Retention(None, None))
         opened = time.perf_counter() - began
         for _ in ("from the log", "from the database"):
             assert unkept(journal, kept) == []

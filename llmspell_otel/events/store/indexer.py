@@ -162,11 +162,13 @@ class Indexer:
 def _batches(blocks: Iterator[log.Block]) -> Iterator[list[log.Block]]:
     """Enough *blocks* for a transaction at a time: a commit costs as much as many events."""
     batch: list[log.Block] = []
+    events = 0
     for block in blocks:
         batch.append(block)
-        if sum(each.events for each in batch) >= BATCH:
+        events += block.events
+        if events >= BATCH:
             yield batch
-            batch = []
+            batch, events = [], 0
     if batch:
         yield batch
 
