@@ -23,7 +23,7 @@ from llmspell_otel.builtin.description import Builtin, Parts, Row
 from llmspell_otel.builtin.identity import identity_of
 from llmspell_otel.builtin.rendering import inert
 from llmspell_otel.builtin.spending import ALL, Ledger, Sum
-from llmspell_otel.builtin.state import offloaded
+from llmspell_otel.builtin.state import characters_in, offloaded
 from llmspell_otel.events import default_bus, make
 from llmspell_otel.guard import guard
 from llmspell_otel.hooks.context import HookContext
@@ -121,7 +121,7 @@ class Tracker:
         asked = dict(getattr(context.operation, "attributes", None) or {})
         limit = asked.get(semconv.REQUEST_MAX_TOKENS) or _limit_of(context.data.get("input"))
         asked.setdefault(semconv.REQUEST_MODEL, context.component.name)
-        asked[semconv.USAGE_INPUT_TOKENS] = max(1, _characters(context.data.get("input")) // 3)
+        asked[semconv.USAGE_INPUT_TOKENS] = max(1, characters_in(context.data.get("input")) // 3)
         asked[semconv.USAGE_OUTPUT_TOKENS] = limit or self.settings.output_tokens
         return self._price(asked)
 
@@ -255,20 +255,6 @@ class Tracker:
 _KINDS: Final = frozenset({"model", "run", "user", "tenant", "session", "agent", "tool"})
 _USAGE: Final = (semconv.USAGE_INPUT_TOKENS, semconv.USAGE_OUTPUT_TOKENS)
 _ALERTS: Final = 10_000  # in one window; more names than that are told of in the sums only
-_DEPTH: Final = 32
-
-
-def _characters(value: Any, depth: int = _DEPTH) -> int:
-    """How many characters the texts in *value* have."""
-    if isinstance(value, str):
-        return len(value)
-    if depth == 0:
-        return 0
-    if isinstance(value, Mapping):
-        return sum(_characters(each, depth - 1) for each in tuple(value.values()))
-    if isinstance(value, (list, tuple)):
-        return sum(_characters(each, depth - 1) for each in value)
-    return 0
 
 
 def _limit_of(given: Any) -> int | None:

@@ -1,23 +1,24 @@
 """The rate-limit hook: so many operations, tokens or dollars in a time, and what happens then."""
 
 import math
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from string import Formatter
 from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from llmspell_otel.builtin.allowance import Allowances, span
 from llmspell_otel.builtin.bucket import Buckets, Grant, Limit, MemoryBuckets
 from llmspell_otel.builtin.description import Builtin, BuiltinSettings, Parts, Row, Words
 from llmspell_otel.builtin.failures import headers_of, retry_after, status_of
 from llmspell_otel.builtin.identity import conversation_of, user_of
-from llmspell_otel.builtin.state import PerOperation, offloaded, publish
+from llmspell_otel.builtin.state import PerOperation, characters_in, offloaded, publish
 from llmspell_otel.hooks.context import Decision, HookContext
 from llmspell_otel.hooks.options import HookOptions, OnFailure
 from llmspell_otel.hooks.results import Cancel, Redirect, Replace, Result, Retry
 from llmspell_otel.hooks.store import MISSING
+from llmspell_otel.operations.answered import headers_of as headers_of_answer
 from llmspell_otel.telemetry import names, semconv
 
 _TEMPLATES: Final = {
@@ -77,7 +78,8 @@ class RateLimitSettings(BuiltinSettings):
     headers: bool = True
     """Whether the context's metadata say `X-RateLimit-Limit`, `-Remaining`, `-Reset`, …"""
     learn: bool = True
-    """Whether a provider's own refusal (429) holds back further calls as long as it asks."""
+    """Whether calls are held back as a provider asks: by its refusals (429), and by what its
+    answers say is left of its own limits."""
     redis: str | None = None
     """Where several processes share their buckets: ``redis://host:6379/0``."""
     redis_timeout: float = Field(0.25, gt=0, le=10)
@@ -126,9 +128,12 @@ class _Admitted:
 class Limiter:
     """Counts calls, and answers those beyond the limit."""
 
-    def __init__(self, settings: RateLimitSettings, buckets: Buckets) -> None:
+    def __init__(
+        self, settings: RateLimitSettings, buckets: Buckets, allowances: Allowances | None = None
+    ) -> None:
         self.settings = settings
         self.buckets = buckets
+        self.allowances = allowances or Allowances()
         self._template = _TEMPLATES.get(settings.key, settings.key)
         self._policy = f"{settings.key} {settings.unit}"
         self._admitted: PerOperation[_Admitted] = PerOperation()
@@ -142,16 +147,29 @@ class Limiter:
         """Take a token for the operation, once, or say what becomes of it."""
         if not self.settings.selects(context.component) or self._admitted.get(context):
             return None
-        key, limit = self._bucket(context)
+        admitted = _Admitted(*self._bucket(context))
+        left = self._left(context)
+        if left is not None and not left.granted:
+            return self._answer(context, admitted, left)
         amount = 1.0 if self.settings.unit == "operations" else math.ulp(0.0)
         wait = self.settings.max_delay if self.settings.action == "delay" else 0.0
 
         def take() -> Grant:
-            return self.buckets.take(key, amount, limit, wait)
+            grant = self.buckets.take(admitted.key, amount, admitted.limit, wait)
+            slower = left is not None and grant.granted and left.wait > grant.wait
+            return replace(grant, wait=left.wait) if slower and left is not None else grant
 
         if self._blocks:
-            return self._answer(context, _Admitted(key, limit), take())
-        return offloaded(take, lambda grant: self._answer(context, _Admitted(key, limit), grant))
+            return self._answer(context, admitted, take())
+        return offloaded(take, lambda grant: self._answer(context, admitted, grant))
+
+    def _left(self, context: HookContext) -> Grant | None:
+        """What the model's provider will make of one more request, as far as it told."""
+        if not self.settings.learn or context.component.type != "model":
+            return None
+        wait = self.settings.max_delay if self.settings.action == "delay" else 0.0
+        tokens = characters_in(context.input) / _CHARACTERS
+        return self.allowances.take(context.component.name, tokens, wait)
 
     def _bucket(self, context: HookContext) -> tuple[str, Limit]:
         component = f"{context.component.type}:{context.component.name}"
@@ -246,6 +264,11 @@ class Limiter:
         counted = (semconv.USAGE_INPUT_TOKENS, semconv.USAGE_OUTPUT_TOKENS)
         return float(sum(used.get(key) or 0 for key in counted))
 
+    def answered(self, context: HookContext) -> None:
+        """Learn what the provider's answer says is left of its own limits."""
+        if self.settings.selects(context.component):
+            self.allowances.learn(context.component.name, headers_of_answer(context.operation))
+
     def failed(self, context: HookContext) -> Any:
         """Hold further calls back as long as the provider's refusal asks."""
         admitted = self._admitted.get(context)
@@ -272,6 +295,7 @@ class Limiter:
 
 
 _REMEMBERED: Final = 4096
+_CHARACTERS: Final = 4  # of a token, roughly
 _LONGEST_PAUSE: Final = 600.0  # seconds that a provider's word holds a bucket back
 
 
@@ -294,25 +318,14 @@ def _recalled(context: HookContext) -> Any:
     return caching.parts.offers["recall"](context)
 
 
-_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-
-
 def _reset(headers: Any) -> float | None:
     """Seconds until a provider's limit is whole again, by its `x-ratelimit-reset-*` headers."""
     spans = [
-        _span(str(value))
+        span(str(value))
         for name, value in headers.items()
         if str(name).lower().startswith("x-ratelimit-reset")
     ]
     return max((span for span in spans if span is not None), default=None)
-
-
-def _span(text: str) -> float | None:
-    """``6m0.5s`` or ``20ms`` in seconds."""
-    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h)", text[:32])
-    if not parts:
-        return None
-    return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
 def build(settings: RateLimitSettings) -> Parts:
@@ -345,6 +358,7 @@ def rows_of(settings: RateLimitSettings, limiter: Limiter) -> list[Row]:
             rows.append((f"{kind}:after_{verb}", limiter.after, options))
     if settings.learn:
         rows.append(("model:error", limiter.failed, options))
+        rows.append(("model:after_call", limiter.answered, options))
     return rows
 
 

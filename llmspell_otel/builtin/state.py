@@ -1,8 +1,8 @@
 """What a built-in hook remembers of each operation, for as long as the operation lives."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Final, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 from llmspell_otel.events import default_bus, make
@@ -60,3 +60,19 @@ def publish(event_type: str, context: HookContext, data: dict[str, Any]) -> None
         about = {"kind": context.component.type, "name": context.component.name}
         event = make(event_type, {**about, **data}, context.correlation_id, context.traceparent)
         guard.contained("publishing an event", bus.publish, event)
+
+
+_DEPTH: Final = 32
+
+
+def characters_in(value: Any, depth: int = _DEPTH) -> int:
+    """How many characters the texts in *value* have."""
+    if isinstance(value, str):
+        return len(value)
+    if depth == 0:
+        return 0
+    if isinstance(value, Mapping):
+        return sum(characters_in(each, depth - 1) for each in tuple(value.values()))
+    if isinstance(value, (list, tuple)):
+        return sum(characters_in(each, depth - 1) for each in value)
+    return 0

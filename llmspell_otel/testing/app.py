@@ -94,6 +94,7 @@ class ModelApp:
         if not await self.pause(reply.delay, http.receive):
             self.left_early.append(request)
             return Response(status_code=499)
+        headers |= reply.headers
         if reply.status != _OK:
             return _error(reply, headers)
         return self._render(request, reply, headers)

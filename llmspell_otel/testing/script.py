@@ -55,6 +55,7 @@ class ReplyOptions(TypedDict, total=False):
     chunk_delay: float
     abort_after: int
     stream_error: str
+    headers: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +81,7 @@ class Reply:
         stream_error: a message that the wire format's error event brings at that place, or after
             the first chunk; the stream then ends in order.
         repeat: whether the content is streamed over and over until the client leaves.
+        headers: further HTTP headers of the answer.
     """
 
     content: str = ""
@@ -98,6 +100,7 @@ class Reply:
     abort_after: int | None = None
     stream_error: str | None = None
     repeat: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @classmethod
     def text(cls, content: str, **options: Unpack[ReplyOptions]) -> Self:

@@ -5,6 +5,7 @@ from llmspell_instrumentation.openai.chat import ChatCodec
 from llmspell_instrumentation.openai.codec import OpenAICodec
 from llmspell_instrumentation.openai.door import Door
 from llmspell_instrumentation.openai.embeddings import EmbeddingsCodec
+from llmspell_instrumentation.openai.heard import heard
 from llmspell_instrumentation.openai.others import CompletionCodec, ImageCodec, ModerationCodec
 from llmspell_instrumentation.openai.responses import ResponsesCodec
 from llmspell_instrumentation.openai.tool_runner import RunCodec, RunnerToolCodec
@@ -47,6 +48,18 @@ def _runner_points() -> tuple[JoinPoint, ...]:
     )
 
 
+def _answers() -> tuple[JoinPoint, ...]:
+    return tuple(
+        JoinPoint(
+            target=f"openai._base_client:{prefix}APIClient._process_response",
+            kind=Kind.MODEL,
+            codec=OpenAICodec(),
+            through=heard,
+        )
+        for prefix in ("Sync", "Async")
+    )
+
+
 JOIN_POINTS = (
     *_model_points(
         "chat.completions.completions",
@@ -61,5 +74,6 @@ JOIN_POINTS = (
     *_model_points("images", "Images", "generate edit create_variation", ImageCodec(), Door()),
     *_model_points("moderations", "Moderations", "create", ModerationCodec(), Door()),
     *_runner_points(),
+    *_answers(),
 )
 """`.stream()` helpers pass `create`; `.parse()` does not, and is a join point of its own."""
