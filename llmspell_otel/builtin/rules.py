@@ -49,11 +49,16 @@ def iban(text: str) -> bool:
 
 
 def telling(text: str) -> bool:
-    """Whether *text* is a value, and not a word that stands for one."""
-    word = text.strip("\"'").lower()
-    return not (word in _STANDINS or word.startswith(("${", "{{", "<", "[redacted", "***", "os.")))
+    """Whether *text* is a value, and not a word, a template or code that stands for one."""
+    word = text.strip("\\\"'").lower()
+    if word in _STANDINS or word.startswith(("${", "<", "[redacted", "***", "os.")):
+        return False
+    plain = text[:1] not in "\\\"'"
+    return _TEMPLATE.fullmatch(word) is None and not (plain and _ATTRIBUTE.fullmatch(word))
 
 
+_TEMPLATE: Final = re.compile(r"\{\{[\s\w.|-]{0,100}\}{0,2}")
+_ATTRIBUTE: Final = re.compile(r"[a-z_$]{1,40}(?:\.[a-z_$]{1,40}){1,8}")
 _STANDINS: Final = frozenset(
     {"none", "null", "true", "false", "string", "required", "optional", "password", "changeme",
      "undefined", "hidden", "redacted", "example", "token", "secret"}
@@ -69,7 +74,9 @@ _ROWS: Final[tuple[tuple[Family, str, str, tuple[str, ...]], ...]] = (
     ("secrets", "github_token", r"(?<![A-Za-z0-9])gh[opsur]_[A-Za-z0-9]{30,255}", ("gh",)),
     ("secrets", "github_token", r"(?<![A-Za-z0-9])github_pat_[A-Za-z0-9_]{40,255}",
      ("github_pat_",)),
-    ("secrets", "gitlab_token", r"(?<![A-Za-z0-9])glpat-[A-Za-z0-9_-]{20,64}", ("glpat-",)),
+    ("secrets", "gitlab_token",
+     r"(?<![A-Za-z0-9])gl(?:pat|dt|soat|rt|cbt|ptt|ft|imt|agent|oas)-[A-Za-z0-9_-]{20,64}",
+     ("gl",)),
     ("secrets", "google_key", r"(?<![A-Za-z0-9])AIza[A-Za-z0-9_-]{35}", ("aiza",)),
     ("secrets", "slack_token", r"(?<![A-Za-z0-9])xox[abeoprs]-[A-Za-z0-9-]{10,255}", ("xox",)),
     ("secrets", "stripe_key", r"(?<![A-Za-z0-9])[sr]k_(?:live|test)_[A-Za-z0-9]{16,200}",
@@ -78,6 +85,24 @@ _ROWS: Final[tuple[tuple[Family, str, str, tuple[str, ...]], ...]] = (
     ("secrets", "hugging_face_token", r"(?<![A-Za-z0-9])hf_[A-Za-z0-9]{30,64}", ("hf_",)),
     ("secrets", "sendgrid_key", r"(?<![A-Za-z0-9])SG\.[A-Za-z0-9_-]{16,64}\.[A-Za-z0-9_-]{16,64}",
      ("sg.",)),
+    ("secrets", "vendor_token",
+     (r"(?<![A-Za-z0-9_-])(?:pypi-AgE[A-Za-z0-9_-]{50,1000}|dop_v1_[a-f0-9]{64}|"
+     r"shp(?:at|ca|pa|ss)_[a-fA-F0-9]{32}|dapi[a-f0-9]{32}|lin_api_[A-Za-z0-9]{40}|"
+     r"gl(?:c|sa)_[A-Za-z0-9_+/=]{32,400}|hvs\.[A-Za-z0-9_-]{24,200}|ATATT3[A-Za-z0-9_=-]{60,300}|"
+     r"NRAK-[A-Z0-9]{27}|sq0(?:atp|csp)-[A-Za-z0-9_-]{22,43}|GOCSPX-[A-Za-z0-9_-]{28}|"
+     r"ya29\.[A-Za-z0-9_-]{20,500}|gsk_[A-Za-z0-9]{40,60}|pplx-[A-Za-z0-9]{40,60}|"
+     r"xai-[A-Za-z0-9]{60,90}|r8_[A-Za-z0-9]{37}|sbp_[a-f0-9]{40}|figd_[A-Za-z0-9_-]{30,60}|"
+     r"PMAK-[a-f0-9-]{50,70}|pul-[a-f0-9]{40}|rubygems_[a-f0-9]{48}|AGE-SECRET-KEY-1[0-9A-Z]{58}|"
+     r"ntn_[A-Za-z0-9]{40,50}|SK[0-9a-f]{32}|[0-9a-f]{32}-us\d{1,2}|"
+     r"(?:bot)?\d{8,10}:AA[A-Za-z0-9_-]{33})(?![A-Za-z0-9])"),
+     ("pypi-age", "dop_v1_", "shpat_", "shpca_", "shppa_", "shpss_", "dapi", "lin_api_", "glc_",
+      "glsa_", "hvs.", "atatt3", "nrak-", "sq0", "gocspx-", "ya29.", "gsk_", "pplx-", "xai-", "r8_",
+      "sbp_", "figd_", "pmak-", "pul-", "rubygems_", "age-secret-key-1", "ntn_", "sk", "-us",
+      ":aa")),
+    ("secrets", "webhook", (r"https://(?:hooks\.slack\.com/services/T\w{8,12}/B\w{8,12}/\w{20,30}|"
+     r"(?:\w{1,20}\.)?discord(?:app)?\.com/api/webhooks/\d{17,20}/[\w-]{60,70})"),
+     ("hooks.slack.com", "/api/webhooks/")),
+    ("secrets", "azure_storage_key", r"(?i)AccountKey=[A-Za-z0-9+/]{86}==", ("accountkey=",)),
     ("secrets", "json_web_token",
      rf"{_START}eyJ[A-Za-z0-9_-]{{8,4000}}\.[A-Za-z0-9_-]{{8,4000}}\.[A-Za-z0-9_-]{{0,2000}}",
      ("eyj",)),
@@ -90,7 +115,7 @@ _ROWS: Final[tuple[tuple[Family, str, str, tuple[str, ...]], ...]] = (
      r"([^\s/@]{3,200})@"), ("://",)),
     ("secrets", "assigned_secret",
      (r"(?i)(?<![a-z])(?:api[_-]?key|secret(?:[_-]key)?|access[_-]?token|auth[_-]?token|"
-     r"client[_-]secret|private[_-]key|passw(?:or)?d|pwd)\\?[\"']?\s{0,4}[:=]\s{0,4}"
+     r"client[_-]secret|private[_-]key|passw(?:or)?d|pwd)\\?[\"']?\]?\s{0,4}(?::=|=>|[:=])\s{0,4}"
      r"(\\?\"[^\"\\\s]{6,500}|\\?'[^'\\\s]{6,500}|[^\s\"'\\,;}{)(<>]{8,500})"),
      ("key", "secret", "token", "passw", "pwd")),
     ("personal", "email",
@@ -109,9 +134,29 @@ _ROWS: Final[tuple[tuple[Family, str, str, tuple[str, ...]], ...]] = (
      r"\s{0,4}=\s{0,4}['\"(]?\1|true\b|not\s{1,4}false\b)"),
      (" or", " and", "'or", "\tor", "\nor")),
     ("sql", "tautology", (r"(?i)\b(?:and|or|having|where)\s{1,8}[('\"]{0,4}\d{1,10}[)'\"]{0,4}"
-     r"\s{0,4}=\s{0,4}['\"(]{0,3}\d{1,10}|['\")]\s{0,8}(?:and|or)\s{1,8}['\"][\w%]{0,20}['\"]\s{0,4}="
+     r"\s{0,4}=\s{0,4}['\"(]{0,3}\d{1,10}|['\")]\s{0,8}(?:and|or)\s{1,8}['\"][\w%]{0,20}["
+     r"'\"]\s{0,4}="
      r"|\bcase\s{1,8}when\s{1,8}\(?\d{1,10}\s{0,4}="), ("=",)),
-    ("sql", "union", r"(?i)\bunion(?:[\s(*/+!0-9]|all\b|distinct\b){1,24}select\b", ("union",)),
+    ("sql", "union", (r"(?i)(?<![a-z_-])(?:0x|\d[\de]{0,8}[fd]?)?union(?:[\s(*/+!0-9]|all\b|"
+     r"distinct\b"
+     r"|#[^\n]{0,60}\n|--[^\n]{0,60}\n|%[0-9a-f]{2}){1,24}select(?![a-z_])"), ("union",)),
+    ("sql", "breakout", (r"(?im)^(?:[^'\"\n]{0,79}(?:[\w)\\.]['\"]|\d\s['\"])\)?\s{0,4}(?:[*/%+~-]"
+     r"(?=[^\n]{0,120}?(?:[=<>!@]|\b(?:or|and|xor|is|in|r?like|regexp|null)\b))|[<>^|&])"
+     r"|[^'\"\n]{0,79}[\w)\\.]['\"]\)?\s{0,4}(?:[!=]|(?:or|and|xor|r?like|regexp|sounds\s{1,"
+     r"4}like|in|"
+     r"is|between|div|mod)(?=[\W\d]))|\s{0,4}['\"]\s{0,4}(?:(?:or|and|xor|is|in)(?=[\W\d])|[!=|]))"
+     r"[^\n]{0,120}?(?:['\"][^\s'\"]{1,12}\s{0,4}$|[=<>!|&^~]\s{0,4}['\"]\s{0,4}$|\#[^\n]{0,40}$"
+     r"|--[^\n]{0,10}$)"), ("'", '"')),
+    ("sql", "breakout", (r"(?im)^(?:[^'\"\n]{0,79}[\w)\\.])?\s{0,1}['\"]\)?\s{0,4}(?:or|and|"
+     r"xor|\|\||&&)"
+     r"\s{0,4}(?:[!~@+(-]{1,4}\s{0,4}['\"\w(]|[\w.]{1,30}\(|[`\w.@]{1,40}\s{0,4}(?:[=<>^]|!=|"
+     r"is\s{1,4}(?:not\s{1,4})?(?:null|\\n|\d|true|false)|r?like\s{1,4}['\"(\d]|regexp\b|div\b)|"
+     r"(?:true|false|null)\s{0,4}(?:--|\#|is\b|=|$))"), ("'", '"')),
+    ("sql", "bare_condition", (r"(?im)^[-+(\s]{0,6}\d[\w.)]{0,12}\s{0,4}(?<!\w)(?:or|and|xor"
+     r")\s{0,4}"
+     r"[(+!~@'-]{0,3}\w{1,30}['\")]{0,2}(?:\([^)\n]{0,30}\))?\s{0,4}(?:!?=|<>|[<>^]|"
+     r"r?like\s{1,4}['\"(\d]|is\s{1,4}(?:not\s{1,4})?null)"
+     r"|^\s{0,8}(?:or|and)\s{1,4}\w{2,30}\([^)\n]{0,40}\)"), ("or", "and")),
     ("sql", "subquery", (r"(?i)(?:^|[=,+(|*/-]\s{0,4}|\b(?:and|or|in|where|div)\s{0,8})"
      r"\(\s{0,4}select\b"), ("select",)),
     ("sql", "order_by_column",
@@ -123,7 +168,11 @@ _ROWS: Final[tuple[tuple[Family, str, str, tuple[str, ...]], ...]] = (
     ("sql", "stacked_query", (r"(?i);\s{0,8}(?:drop|truncate|alter|create)\s{1,8}"
      r"(?:table|database|schema|user|view|index)\b|;\s{0,8}(?:delete\s{1,8}from|"
      r"insert\s{1,8}into|update\s{1,8}\w{1,64}\s{1,8}set|exec(?:ute)?\s{0,8}[\s(]|"
-     r"select\s{1,8}\w{1,40}\s{0,4}\()"), (";",)),
+     r"select\s{1,8}\w{1,40}\s{0,4}\(|shutdown\b|declare\s{1,4}@|waitfor\s|(?:if|while)\s{1,4}\d|"
+     r"begin\s{1,4}(?:shutdown|exec|drop)|drop\s{1,4}\w{1,40}\s{0,4}--|"
+     r"select\s{1,4}(?:\*|null|[\w`.]{1,30}\s{0,2},)[^;\n]{0,100}\sfrom\s)"), (";",)),
+    ("sql", "run_text", (r"(?i)\bexec(?:ute)?\s{0,4}\(\s{0,4}@|\border\s{1,4}by\s{1,4}(?:if|ifnull|"
+     r"nullif|rand|sleep|updatexml)\s{0,2}\("), ("exec", "order")),
     ("sql", "comment_out", r"'\s{0,8}(?:--(?:\s|$)|/\*|#\s{0,4}$)", ("'",)),
     ("sql", "blind", (r"(?i)(?<![\w.])(?:sleep|benchmark|pg_sleep|load_file)\s{0,4}\(\s{0,4}['\"\d]"
      r"|waitfor\s{1,8}delay|xp_cmdshell|\binto\s{1,8}outfile\b"),
@@ -147,29 +196,57 @@ _ROWS: Final[tuple[tuple[Family, str, str, tuple[str, ...]], ...]] = (
      r"(?=[\w(])|<[a-z]{1,20}\b[^<>]{0,500}[\s/]on[a-z]{3,20}[^\w<>='\"]{0,30}="),
      ("<", "javascript")),
     ("markup", "active_content", (r"(?i)\bvbscript:(?=[\w(])|[\s\"';:/*]expression\("
-     r"|-moz-binding\s{0,4}:|\bbehavior\s{0,4}:\s{0,4}url|@im\\?port\b|&#(?:x0{0,6}6a|0{0,6}106)(?![0-9a-f])"
+     r"|-moz-binding\s{0,4}:|\bbehavior\s{0,4}:\s{0,4}url|@im\\?port\b|&#(?:x0{0,6}6a|0{0,6}"
+     r"106)(?![0-9a-f])"
      r"|jav(?:\s|%00|&#x?[0-9a-d]{1,7};?){1,8}ascript|<\s{0,4}base\b"
      r"|<(?:meta|link)\b[^<>]{0,200}\b(?:http-equiv|stylesheet)"),
      ("vbscript", "expression(", "-moz-binding", "behavior", "@im", "&#", "jav", "<")),
     ("prompt", "override", (r"(?i)\b(?:ignore|disregard|forget|override|bypass|do not follow)"
-     r"\s{1,4}(?:(?:all|any|every|the|your|my|of|these|those|previous|prior|above|earlier|preceding|"
-     r"system|safety|original|initial|existing)\s{1,4}){1,6}(?:instruction|prompt|rule|direction|"
-     r"guideline|command|polic(?:y|ies)|constraint|message|context|training)s?"),
-     ("ignore", "disregard", "forget", "override", "bypass", "do not follow")),
+     r"\s{1,4}(?:(?:all|any|every|the|your|my|of|these|those|previous|prior|above|earlier|pr"
+     r"eceding|"
+     r"other|evidence|and|system|safety|original|initial|existing)\s{1,4}){1,6}(?:instructio"
+     r"n|prompt|"
+     r"rule|direction|guideline|command|polic(?:y|ies)|constraint|message|context|training|t"
+     r"ext)s?\b"
+     r"|\b(?:ignore|disregard|forget)\s{1,4}(?:everything|anything|all|what)\s{1,4}(?:tha"
+     r"t\s{1,4}|you\s"
+     r"{1,4}(?:were|have\s{1,4}been)\s{1,4}told\s{1,4}|was\s{1,4}said\s{1,4})?(?:above|befor"
+     r"e|so\s{1,4}far)"
+     r"\b|\b(?:ignore|disregard|forget)\s{1,4}(?:the\s{1,4})above\b|previous\s{1,4}(?:instru"
+     r"ction|rule|direction|prompt)s?\s{1,4}(?:are|were|is)\s{1,4}(?:false|"
+     r"void|wrong|outdated|obsolete|cancel)"),
+     ("ignore", "disregard", "forget", "override", "bypass", "do not follow", "previous")),
     ("prompt", "role_change", (r"(?i)\byou\s{1,4}are\s{1,4}(?:now|no\s{1,4}longer)\s{1,4}"
-     r"(?:in\s{1,4})?(?:(?:an?|the|bound|restricted|limited|DAN|developer|unrestricted|jailbroken)\b)|"
+     r"(?:in\s{1,4})?(?:(?:an?|the|bound|restricted|limited|DAN|developer|unrestricted|jailb"
+     r"roken)\b)|"
      r"\b(?:DAN|developer|jailbreak|god)\s{1,4}mode\b|\bpretend\s{1,4}(?:that\s{1,4})?you\s{1,4}"
-     r"(?:have|are|can)\s{1,4}(?:no|not|unrestricted|without)\b"), ("you are", "mode", "pretend")),
-    ("prompt", "prompt_theft", (r"(?i)\b(?:reveal|show|print|repeat|output|leak|display|"
-     r"tell\s{1,4}me)"
-     r"\s{1,4}(?:(?:me|us|all|of|the|your|full|exact|entire|hidden|original|initial)\s{1,4}){1,5}"
-     r"(?:system\s{1,4}(?:prompt|message|instructions?)|(?:hidden|initial)\s{1,4}"
-     r"(?:prompt|instructions?))"), ("system", "hidden", "initial")),
+     r"(?:have|are|can)\s{1,4}(?:no|not|unrestricted|without)\b|\bact\s{1,4}as\s{1,4}(?:an"
+     r"?\s{1,4}|the"
+     r"\s{1,4})?(?:DAN|unrestricted|jailbroken|uncensored|evil)\b|\bunrestricted\s{1,4}(?:AI|bot|"
+     r"assistant|language\s{1,4}model)\b|\bsecret\s{1,4}agenda\b|\b(?:not|no\s{1,4}longer)\s{1,4}"
+     r"(?:restricted|bound|limited)\s{1,4}by\s{1,4}(?:the|any|your|its)\s{1,4}(?:rule|guidel"
+     r"ine|polic)"),
+     ("you are", "mode", "pretend", "act as", "unrestricted", "agenda", "restricted", "bound",
+      "limited")),
+    ("prompt", "prompt_theft", (r"(?i)\b(?:reveal|show|print|repeat|output|leak|display|reci"
+     r"te|list|"
+     r"tell\s{1,4}me|respond\s{1,4}with|what\s{1,4}(?:is|are|was|were))"
+     r"\s{1,4}(?:(?:me|us|all|every|of|the|your|full|exact|entire|hidden|original|initials?"
+     r")\s{1,4})"
+     r"{1,5}(?:system\s{1,4}(?:prompt|message|instructions?)|(?<=hidden\s)(?:prompt|instructions?)|"
+     r"(?<=initial\s)(?:prompt|instructions?)|(?<=initials\s)instructions|instructions?\s{1,"
+     r"4}(?:that\s"
+     r"{1,4})?you\s{1,4}(?:were|have\s{1,4}been|got))"),
+     ("system", "hidden", "initial", "instruction")),
     ("prompt", "false_turn", (r"(?i)<\|(?:im_start|im_end|system|user|assistant|endoftext)\|>|"
      r"\[/?INST\]|<</?SYS>>|(?:^|\n)\s{0,4}#{2,3}\s{0,4}(?:system|new instructions?)\s{0,4}:?"
      r"\s{0,4}(?:\n|$)|</?(?:system|system_prompt|instructions)>"),
      ("<|", "inst]", "sys>>", "##", "system", "instructions>")),
-    ("prompt", "exfiltration", (r"(?i)!\[[^\]\n]{0,100}\]\(https?://[^\s)?]{1,200}\?[^\s)]{1,500}\)|"
+    ("prompt", "exfiltration", (r"(?i)!\[[^\]\n]{0,100}\]\(https?://[^\s)?]{1,200}\?(?:[^\s)"
+     r"&]{1,100}&){0,4}"
+     r"(?:(?:d|p|q|data|payload|text|msg|message|content|secret|info|history|chat|conversati"
+     r"on|prompt|"
+     r"leak|exfil\w{0,10}|password|summary)=|\w{1,20}=(?:[{\[<$]|%7b|%5b|%3c))|"
      r"\b(?:send|post|forward|upload|exfiltrate|email)\s{1,4}(?:(?:all|the|your|any|"
      r"user|every|this|conversation|chat|it)\s{1,4}){1,5}(?:history|data|secrets?|passwords?|"
      r"credentials?|keys?|files?|contents?|messages?)\s{1,4}to\b"),
@@ -186,25 +263,37 @@ _GROUPED: Final = frozenset({"assigned_secret", "url_password"})
 # One look at a short text instead of one for every rule. Wherever a rule fits a text, this fits it
 # in lower case: by a character, by what a mark or a number begins, by a word's beginning or a word.
 SUSPECT: Final = re.compile(
-    r"[@=+<>\[\]`$%\\|&{#\x00]"
-    r"|['\")]\s{0,8}(?:(?:or|and)\s|--|/\*)|\(\s{0,4}select|\.\./|/etc/|/proc/|/\.[saeg]|-----b"
-    r"|;\s{0,8}(?:drop|truncate|alter|create|delete|insert|update|exec|select)"
+    r"(?m)[@=+<>\[\]`$%\\|&{#\x00]"
+    r"|['\")]\s{0,8}(?:or|and|xor|r?like|regexp|sounds|in|is|between|div|mod|[-*/^~!])"
+    r"|\d[\w.)]{0,12}\s{1,4}(?:or|and|xor)[^a-z]|^\s{0,8}(?:or|and)\s{1,4}\w|\d{8}:aa|-us\d"
+    r"|\(\s{0,4}select|\.\./|/etc/|/proc/|/\.[saeg]|-----b"
+    r"|;\s{0,8}(?:drop|truncate|alter|create|delete|insert|update|exec|select"
+    r"|shutdown|declare|waitfor|if\s|while\s|begin)"
     r"|[;\n]\s{0,8}(?:sudo|/|rm|curl|wget|nc|ba|sh|zsh|python|perl|ch|dd|mkfs|kill|cat|eval"
     r"|crontab|reboot|scp|ssh)"
     r"|[3-6]\d{3}[ -]?\d{4}|\d-\d\d-\d"
-    r"|(?<![a-z])(?:sk-|[sr]k_|gh[opsur]_|github_pat|glpat-|npm_|hf_|sg\.|xox|aiza|eyj|bearer\s"
+    r"|(?<![a-z])(?:sk-|[sr]k_|gh[opsur]_|github_pat|gl[a-z]{2,5}-|npm_|hf_|sg\.|xox|aiza|ey"
+    r"j|bearer\s"
+    r"|pypi-a|dop_v|shp(?:at|ca|pa|ss)_|dapi[a-f0-9]|lin_api|glc_|glsa_|hvs\.|atatt3|nrak-|sq0"
+    r"|gocspx|ya29\.|gsk_|pplx-|xai-|r8_|sbp_|figd_|pmak-|pul-|rubygems_|age-se|ntn_|sk[0-9a-f]{8}"
+    r"|https://(?:hooks|\w{1,20}\.discord|discord)"
     r"|a[ks]ia[a-z0-9]{16}|[a-z]{2}\d{2} ?[a-z0-9]{4}"
     r"|(?:api|secret|access|auth|client|private|passw|pwd)[a-z_-]{0,12}\s{0,4}:"
-    r"|union|order\s{1,4}by\s{1,4}\d|information_schema|dbms_lock|into\s{1,8}outfile"
+    r"|order\s{1,4}by\s{1,4}(?:\d|\w{2,9}\s{0,2}\()|exec(?:ute)?\s{0,4}\(|information_schema"
+    r"|dbms_lock|into\s{1,8}outfile"
     r"|(?:sleep|benchmark|pg_sleep|load_file|updatexml|extractvalue|group_concat|concat_ws|cha?r"
     r"|expression)\s{0,4}\(|rm\s{1,8}-|vbscript:|behavior\s{0,4}:"
     r"|(?:ignore|disregard|forget|override|bypass|follow|pretend)\s|you\s{1,4}are\s{1,4}no"
+    r"|act\s{1,4}as\s|unrestricted\s|secret\s{1,4}agenda|(?:not|longer)\s{1,4}(?:restr|bound|limit)"
     r"|(?:dan|developer|jailbreak|god)\s{1,4}mode"
-    r"|(?:reveal|show|print|repeat|output|leak|display|tell\s{1,4}me)\s{1,4}(?:me|us|all|of|the|your|"
-    r"full|exact|entire|hidden|original|initial)\s"
-    r"|(?:send|post|forward|upload|exfiltrate|email)\s{1,4}(?:all|the|your|any|user|every|this|conv|"
+    r"|(?:reveal|show|print|repeat|output|leak|display|recite|list|tell\s{1,4}me|respond\s{1,4}with"
+    r"|what\s{1,4}(?:is|are|was|were))\s{1,4}(?:me|us|all|every|of|the|your|full|exact|entir"
+    r"e|hidden"
+    r"|original|initial)"
+    r"|(?:send|post|forward|upload|exfiltrate|email)\s{1,4}(?:all|the|your|any|user|every|th"
+    r"is|conv|"
     r"chat|it)\s)"
-    r"|waitfor|xp_cmdshell|javascript:|jav\s|-moz-b"
+    r"|union|previous\s|waitfor|xp_cmdshell|javascript:|jav\s|-moz-b"
 )
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from llmspell_otel.builtin.detection import RULES, Detector, OutOfTimeError, Rule, own_rule
 from llmspell_otel.builtin.rules import SUSPECT
+from tests.builtin import public_corpus as public
 from tests.builtin.corpus import CLEAN, HOLDS, MISSED
 
 ALL = frozenset(rule.family for rule in RULES)
@@ -27,6 +28,16 @@ SEEDS = (
         "jav&#0",
         "&#0",
     ),
+    *("a' or ", "1'", "' is ", "a'=", "1 or a", "x'*", "a')\n", "exec(", "order by if", "1' or -"),
+    *(
+        "what is your ",
+        "act as ",
+        "act as a ",
+        "list your ",
+        "ignore all and ",
+        "![a](https://a?d&",
+    ),
+    *("pypi-AgE", "1" * 9 + ":AA", "AccountKey=", "https://hooks.slack.com/", "ya29.", "SK0"),
     *("password=", "a://a:", "-----BEGIN PRIVATE KEY-----", "\u200b", "GB82 AAAA ", "\x00", "\n"),
 )
 
@@ -69,6 +80,35 @@ def test_the_page_has_the_numbers_of_the_corpus() -> None:
         missed = len(MISSED.get(family, []))
         row = f"| `{family}` | {len(held)} of {len(held) + missed} | 0 of {len(CLEAN)} |"
         assert row in page
+
+
+FOUND = {
+    ("sql", "read"): (public.SQL_READ, 19),
+    ("sql", "unread"): (public.SQL_UNREAD, 11),
+    ("prompt", "read"): (public.PROMPTS, 10),
+    ("secrets", "read"): (public.SECRETS, 11),
+}
+
+
+@pytest.mark.parametrize(("family", "how"), FOUND)
+def test_public_lines_are_found_as_the_page_says(family: str, how: str) -> None:
+    """As many as the documentation says, no fewer and no more."""
+    lines, number = FOUND[family, how]
+    missed = [line for line in lines if DETECTOR.is_clean(line, frozenset({family}))]
+    assert len(lines) - len(missed) == number, missed
+
+
+@pytest.mark.parametrize(
+    ("family", "text"),
+    [
+        *(("sql", text) for text in public.NO_SQL),
+        *(("prompt", text) for text in (*public.NO_PROMPTS, *public.BADGES)),
+        *(("secrets", text) for text in public.NO_SECRETS),
+    ],
+)
+def test_public_lines_that_only_look_like_it_are_left_alone(family: str, text: str) -> None:
+    """Badges too, which are images with a query."""
+    assert DETECTOR.is_clean(text, frozenset({family}))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
