@@ -14,6 +14,7 @@ import wrapt
 from llmspell_instrumentation.joinpoint import Adapter, JoinPoint, shape_of
 from llmspell_instrumentation.versions import installed
 from llmspell_instrumentation.wrapper import Wrapper
+from llmspell_otel.guard import guard
 from llmspell_otel.operations.call import Call, Kind
 from llmspell_otel.runtime import models_ahead
 
@@ -88,9 +89,13 @@ def _weave_overrides(point: JoinPoint, base: Any, name: str) -> Callable[[], Non
             original = inspect.getattr_static(cls, name)
             undo.callback(_weave_one(point, cls, name, original))
 
+    def met(cls: type) -> None:
+        # Some of these are classes that the host is just defining.
+        guard.contained(f"wrapping {point.target}", meet, cls)
+
     for cls in _subclasses(base):
-        meet(cls)
-    undo.callback(_on_subclass(base, meet))
+        met(cls)
+    undo.callback(_on_subclass(base, met))
     return undo.close
 
 
@@ -122,11 +127,14 @@ def _on_subclass(base: Any, meet: Callable[[type], None]) -> Callable[[], None]:
         if live:
             meet(cls)
 
-    base.__init_subclass__ = classmethod(init_subclass)
+    ours: Any = classmethod(init_subclass)
+    base.__init_subclass__ = ours
 
     def restore() -> None:
         nonlocal live
         live = False
+        if vars(base).get("__init_subclass__") is not ours:
+            return  # Somebody's own is over ours, and calls it: it only passes through.
         if before is None:
             del base.__init_subclass__
         else:

@@ -91,3 +91,40 @@ def test_the_base_keeps_its_own_subclass_hook(family: ModuleType) -> None:
     undo()
     assert met == ["New"]
     assert vars(family.Base)["__init_subclass__"] is before
+
+
+def test_a_subclass_hook_put_over_ours_stays(family: ModuleType) -> None:
+    """Undoing leaves alone what somebody else put in place meanwhile; ours only passes through."""
+    undo = weave(point())
+    ours, seen = family.Base.__init_subclass__, []
+
+    def theirs(cls: type, **options: Any) -> None:
+        seen.append(cls.__name__)
+        ours.__func__(cls, **options)
+
+    family.Base.__init_subclass__ = classmethod(theirs)
+    undo()
+
+    class After(family.Base):  # type: ignore[name-defined,misc]
+        def ask(self) -> str:
+            return "after"
+
+    assert seen == ["After"]
+    assert not isinstance(vars(After)["ask"], Wrapper)
+
+
+def test_a_class_that_takes_no_wrapper_is_still_defined(family: ModuleType) -> None:
+    """A failure of ours is contained: the class statement of the host goes on."""
+
+    class Stubborn(type(family.Base)):  # type: ignore[misc]
+        def __setattr__(cls, name: str, value: Any) -> None:
+            raise TypeError(f"{name} is fixed")
+
+    undo = weave(point())
+
+    class Late(family.Base, metaclass=Stubborn):  # type: ignore[name-defined,misc]
+        def ask(self) -> str:
+            return "late"
+
+    undo()
+    assert Late().ask() == "late"

@@ -46,9 +46,12 @@ def peer(call: Call) -> dict[str, AttributeValue]:
         return {semconv.PROVIDER_NAME: Provider.OPENAI}
     url = client.base_url
     # A client's address can be assigned anew, so what was worked out is tied to the address.
-    known = _known.get(client)
-    if known is None or known[0] is not url:
-        known = _known[client] = (url, _read(type(client), url))
+    try:
+        known = _known.get(client)
+        if known is None or known[0] is not url:
+            known = _known[client] = (url, _read(type(client), url))
+    except TypeError:  # a subclass without a hash
+        return _read(type(client), url)
     return known[1]
 
 

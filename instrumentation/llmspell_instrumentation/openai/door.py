@@ -39,7 +39,7 @@ class Door:
 
     def __call__(self, aspect: Any, call: Call) -> Any:
         """What the caller gets: a result, or a coroutine of one."""
-        exchange = self._exchange(aspect, call)
+        exchange = guard.contained("reading a call's headers", self._exchange, aspect, call)
         if exchange is None:
             return through_engine(aspect, call)
         result = through_engine(aspect, replace(call, target=exchange))

@@ -84,6 +84,37 @@ def test_others_are_not_asked_for_usage(host: str) -> None:
     client.close()
 
 
+class Comparable(OpenAI):
+    """A client of the application's own that is compared by its address, and so has no hash."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, OpenAI) and other.base_url == self.base_url
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["plain", "streamed"])
+def test_a_client_that_cannot_be_looked_up_calls_as_before(
+    instrumented: Watching, serve: Serve, *, streamed: bool
+) -> None:
+    """What cannot be found out about a client costs telemetry at most, never the call."""
+    served = serve(Reply.text("hello"))
+    client = Comparable(base_url=served.client.base_url, api_key="any")
+    with client:
+        result = client.chat.completions.create(model="m", messages=MESSAGES, stream=streamed)
+        assert len(list(result)) > 1 if streamed else result.choices[0].message.content == "hello"
+    assert instrumented.only["gen_ai.request.model"] == "m"
+
+
+@pytest.mark.parametrize("derive", ["copy", "with_options"])
+def test_clients_made_of_others_are_seen(instrumented: Watching, serve: Serve, derive: str) -> None:
+    """A copied client, with options of its own, is observed once, at its own address."""
+    served = serve(Reply.text("hello"))
+    derived = getattr(served.client, derive)(timeout=5)
+    derived.chat.completions.with_raw_response.create(model="m", messages=MESSAGES)
+    assert instrumented.only["server.port"] == served.client.base_url.port
+
+
 def test_a_missing_argument_is_the_sdks_own_error(instrumented: Watching, serve: Serve) -> None:
     """A call that the SDK refuses is refused in its words."""
     served = serve()
