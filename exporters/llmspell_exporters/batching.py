@@ -157,4 +157,6 @@ class Batcher(Generic[R]):
                 return ()
             count = min(self._size, len(self._queue))
             self._stuck = False
-            return [self._queue.popleft() for _ in range(count)]
+            batch = [self._queue.popleft() for _ in range(count)]
+            self._changed.notify_all()  # there is room now, not only when they are encoded
+            return batch

@@ -1,10 +1,11 @@
-"""What an exported span costs a process, in CPU of all its threads.
+"""What an exported span costs a process, in CPU of all its threads, and how many it can export.
 
 `python -m tests.benchmarks.exporters` prints the table.
 
-Every sample is a process of its own that makes spans with twelve attributes, and reads its own CPU
-clock from the first span to the end of the shutdown. The receiver lives in this process. Variants
-take turns in random order; medians are printed, each also less what making the spans alone costs.
+Every sample is a process of its own that makes spans with twelve attributes: first at a pace, when
+it reads its own CPU clock from the first span to the end of the shutdown; then without a pause,
+when it reads the wall's until all are delivered. The receiver lives in this process. Variants take
+turns in random order; medians are printed, the costs also less what making the spans alone costs.
 """
 
 import random
@@ -18,6 +19,8 @@ from threading import Thread
 from typing import Any
 
 SPANS = 6000
+WARM = 200
+QUEUE = 2048  # spans; without a pause, there is room for all of them
 PACE = 500  # spans made without a pause, then a hundredth of a second: a busy program, no flood
 
 
@@ -34,42 +37,42 @@ class _Sink(BaseHTTPRequestHandler):
         """Stay quiet."""
 
 
-def _nothing(_: str) -> Any:
+def _nothing(_: str, queue: int) -> Any:
     from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
     class Nothing(SpanExporter):
         def export(self, spans: Any) -> Any:
             return None
 
-    return BatchSpanProcessor(Nothing())
+    return BatchSpanProcessor(Nothing(), queue)
 
 
-def _sdk(endpoint: str) -> Any:
+def _sdk(endpoint: str, queue: int) -> Any:
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    return BatchSpanProcessor(OTLPSpanExporter(endpoint))
+    return BatchSpanProcessor(OTLPSpanExporter(endpoint), queue)
 
 
-def _ours(endpoint: str) -> Any:
+def _ours(endpoint: str, queue: int) -> Any:
     from llmspell_exporters.otlp import LedgeredSpanExporter
     from llmspell_exporters.processors import LedgeredSpanProcessor
 
-    return LedgeredSpanProcessor(LedgeredSpanExporter(endpoint=endpoint))
+    return LedgeredSpanProcessor(LedgeredSpanExporter(endpoint=endpoint), queue=queue)
 
 
-def _ours_official(endpoint: str) -> Any:
+def _ours_official(endpoint: str, queue: int) -> Any:
     from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
-    processor = _ours(endpoint)
+    processor = _ours(endpoint, queue)
     processor.span_exporter.pipe._encode = lambda spans: encode_spans(spans).SerializeToString()
     return processor
 
 
-def _ours_in_sdk(endpoint: str) -> Any:
+def _ours_in_sdk(endpoint: str, queue: int) -> Any:
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    return BatchSpanProcessor(_ours(endpoint).span_exporter)
+    return BatchSpanProcessor(_ours(endpoint, queue).span_exporter, queue)
 
 
 VARIANTS = {
@@ -82,20 +85,42 @@ VARIANTS = {
 
 
 def measure(variant: str, endpoint: str) -> None:
-    """Run in a process of its own: print microseconds of CPU per span."""
-    from opentelemetry.sdk.trace import TracerProvider
+    """Run in a process of its own: print microseconds of CPU per span, and spans per second."""
+    print(cost(variant, endpoint), rate(variant, endpoint))
 
-    provider = TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(VARIANTS[variant](endpoint))
-    tracer = provider.get_tracer("benchmark")
-    make(tracer, 200)
-    provider.force_flush()  # imports, connection and caches are there now
+
+def cost(variant: str, endpoint: str) -> float:
+    """Microseconds of CPU that a span costs in a busy program."""
+    provider, tracer = _provider(variant, endpoint, QUEUE)
     started = time.process_time()
     for _ in range(SPANS // PACE):
         make(tracer, PACE)
         time.sleep(0.01)
     provider.shutdown()
-    print((time.process_time() - started) / SPANS * 1e6)
+    return (time.process_time() - started) / SPANS * 1e6
+
+
+def rate(variant: str, endpoint: str) -> float:
+    """Spans made and delivered per second, when one thread makes them without a pause."""
+    provider, tracer = _provider(variant, endpoint, max(SPANS, QUEUE))
+    started = time.monotonic()
+    make(tracer, SPANS)
+    provider.force_flush(60_000)
+    taken = time.monotonic() - started
+    provider.shutdown()
+    return SPANS / taken
+
+
+def _provider(variant: str, endpoint: str, queue: int) -> tuple[Any, Any]:
+    """A provider whose imports, connection and caches are there, and its tracer."""
+    from opentelemetry.sdk.trace import TracerProvider
+
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(VARIANTS[variant](endpoint, queue))
+    tracer = provider.get_tracer("benchmark")
+    make(tracer, WARM)
+    provider.force_flush()
+    return provider, tracer
 
 
 def make(tracer: Any, count: int) -> None:
@@ -118,25 +143,31 @@ def make(tracer: Any, count: int) -> None:
         tracer.start_span("chat gpt-4o", attributes=attributes).end()
 
 
-def main(rounds: int = 9) -> dict[str, float]:
-    """Print the table; the medians by variant, in microseconds."""
+def main(rounds: int = 9) -> None:
+    """Print the table."""
     with ThreadingHTTPServer(("127.0.0.1", 0), _Sink) as sink:
         Thread(target=sink.serve_forever, daemon=True).start()
         endpoint = f"http://127.0.0.1:{sink.server_port}/v1/traces"
-        samples: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
+        samples: dict[str, list[tuple[float, ...]]] = {variant: [] for variant in VARIANTS}
         for _ in range(rounds):
             for variant in random.sample(list(VARIANTS), len(VARIANTS)):
                 command = [sys.executable, "-m", "tests.benchmarks.exporters", variant, endpoint]
                 done = subprocess.run(command, capture_output=True, text=True, check=True)
-                samples[variant].append(float(done.stdout))
+                samples[variant].append(tuple(map(float, done.stdout.split())))
         sink.shutdown()
-    medians = {variant: statistics.median(values) for variant, values in samples.items()}
-    alone, official = medians[next(iter(VARIANTS))], medians[list(VARIANTS)[1]]
-    print(f"{'µs of CPU per span, all threads':42} total  export  to the SDK's")
-    for variant, median in medians.items():
-        ratio = (median - alone) / (official - alone)
-        print(f"{variant:42} {median:5.1f}  {median - alone:6.1f}  {ratio:6.2f}")
-    return medians
+    costs, rates = (
+        {
+            variant: statistics.median(each[which] for each in found)
+            for variant, found in samples.items()
+        }
+        for which in (0, 1)
+    )
+    alone, official = (costs[variant] for variant in list(VARIANTS)[:2])
+    print(f"{'µs of CPU per span, all threads':42} total  export  to the SDK's  spans/s")
+    for variant, total in costs.items():
+        net = total - alone
+        share = net / (official - alone)
+        print(f"{variant:42} {total:5.1f}  {net:6.1f}  {share:12.2f}  {rates[variant]:7,.0f}")
 
 
 if __name__ == "__main__":
