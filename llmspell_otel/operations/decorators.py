@@ -45,6 +45,9 @@ class FunctionCodec(Codec):
         self._names = [each.name for each in parameters if plain and each.kind is _EITHER]
         self._defaults = {each.name: each.default for each in parameters if each.default is not _NO}
         self._all = {each.name for each in parameters} if plain else {None}
+        simple = plain and self._bound_first is None and len(self._names) == len(parameters)
+        self._full = len(parameters) if simple else -1
+        """How many arguments by position are all there are, where they are nothing but that."""
         self._told = [each.name for each in parameters if each.name != self._bound_first]
 
     @property
@@ -70,10 +73,12 @@ class FunctionCodec(Codec):
 
     def _plainly_bound(self, call: Call) -> dict[str, Any] | None:
         """The same, for the ordinary case: none of the parameters is of a special sort."""
-        names = self._names
-        if len(call.args) > len(names):
+        names, args = self._names, call.args
+        if len(args) == self._full and not call.kwargs:
+            return dict(zip(names, args, strict=True))
+        if len(args) > len(names):
             return None
-        given = {**self._defaults, **dict(zip(names, call.args, strict=False)), **call.kwargs}
+        given = {**self._defaults, **dict(zip(names, args, strict=False)), **call.kwargs}
         if given.keys() != self._all:
             return None
         return {name: given[name] for name in self._told}

@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -13,25 +12,34 @@ from llmspell_otel.operations.traits import ResourceLimits
 _clock = time.perf_counter
 
 
-class _Books:
-    """How many calls each tool has under way, and has had."""
+class Book:
+    """How many calls one tool has under way, and has had."""
+
+    __slots__ = ("_lock", "made", "running")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self.running: Counter[str] = Counter()
-        self.made: Counter[str] = Counter()
+        self.running = 0
+        self.made = 0
 
-    def enter(self, name: str) -> None:
+    def enter(self) -> None:
+        """One more call begins."""
         with self._lock:
-            self.running[name] += 1
-            self.made[name] += 1
+            self.running += 1
+            self.made += 1
 
-    def leave(self, name: str) -> None:
+    def leave(self) -> None:
+        """One of the calls is over."""
         with self._lock:
-            self.running[name] -= 1
+            self.running -= 1
 
 
-books: Final = _Books()
+_books: Final[dict[str, Book]] = {}
+
+
+def book_of(name: str) -> Book:
+    """The book of the tool called *name*."""
+    return _books.get(name) or _books.setdefault(name, Book())
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,22 +53,22 @@ class Passed:
 class Usage:
     """What one call of a tool uses. Processor time and memory are those of the whole process."""
 
-    __slots__ = ("_began", "_left", "cpu", "limits", "memory", "name")
+    __slots__ = ("_began", "_left", "book", "cpu", "limits", "memory")
 
     def __init__(self, name: str, limits: ResourceLimits, *, measured: bool) -> None:
-        self.name = name
         self.limits = limits
         self._left = False
         self.memory = resources.memory_bytes() if measured else None
         self.cpu = resources.cpu_seconds() if measured else None
         self._began = _clock()
-        books.enter(name)
+        self.book = book_of(name)
+        self.book.enter()
 
     def leave(self) -> None:
         """The call is over; once."""
         if not self._left:
             self._left = True
-            books.leave(self.name)
+            self.book.leave()
 
     @property
     def wall_seconds(self) -> float:
@@ -73,11 +81,11 @@ class Usage:
 
     def at_the_door(self) -> Passed | None:
         """The limit that forbids this call, if one does."""
-        limits, name = self.limits, self.name
-        if limits.concurrent is not None and books.running[name] > limits.concurrent:
-            return _passed("concurrent", limits.concurrent, "{call}", books.running[name])
-        if limits.operations is not None and books.made[name] > limits.operations:
-            return _passed("operations", limits.operations, "{call}", books.made[name])
+        limits, book = self.limits, self.book
+        if limits.concurrent is not None and book.running > limits.concurrent:
+            return _passed("concurrent", limits.concurrent, "{call}", book.running)
+        if limits.operations is not None and book.made > limits.operations:
+            return _passed("operations", limits.operations, "{call}", book.made)
         return None
 
     def afterwards(self) -> list[Passed]:
@@ -111,8 +119,8 @@ class Metrics(Mapping[str, Any]):
         self._usage = usage
         self._noted: dict[str, float] = {
             "wall_time_ms": usage.wall_seconds * 1e3,
-            "operations_count": books.made[usage.name],
-            "concurrent_ops": books.running[usage.name],
+            "operations_count": usage.book.made,
+            "concurrent_ops": usage.book.running,
         }
 
     def __getitem__(self, name: str) -> float:

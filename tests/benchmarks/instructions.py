@@ -22,6 +22,7 @@ BARE = "a bare span"
 CASES = (
     "sync | ours, nobody looks",
     "sync | ours, no SDK configured",
+    "sync | by hand, an SDK span",
     "sync | ours, spans, no hook",
     "sync | ours, spans and metrics, no hook",
     "sync | ours, spans and metrics, 1 hook",

@@ -22,14 +22,13 @@ from opentelemetry.util.types import AttributeValue
 from llmspell_otel import Hook, tool
 from llmspell_otel.hooks import Registration
 from llmspell_otel.hooks.breaker import BreakerProfile
-from llmspell_otel.operations.call import Call, Codec, Kind
+from llmspell_otel.operations.call import Attributes, Call, Codec, Kind
 from llmspell_otel.operations.drivers import invoke
 from llmspell_otel.operations.operation import Aspect
 from llmspell_otel.operations.ports import ports
 from llmspell_otel.telemetry import Options, Providers, Telemetry, semconv
 
 CHUNKS = 30
-CLIENT = SpanKind.CLIENT
 LENIENT = BreakerProfile(slow_call_duration=60)  # a preempted benchmark is no slow hook
 Run = Callable[[int], None]
 
@@ -106,13 +105,26 @@ def model_call(number: int) -> object:
     return invoke(_MODEL, Call(bare_sync, None, (number,), {}))
 
 
-def bare_model_span(times: int) -> None:
-    """What a careful program would write by hand: the same span, current during the call."""
-    tracer = _SPANS.get_tracer("bare")
-    for _ in range(times):
-        with tracer.start_as_current_span("chat gpt-5-mini", kind=CLIENT, attributes=ASKED) as span:
-            bare_sync(1)
-            span.set_attributes(SAID)
+TOOL: dict[str, AttributeValue] = {
+    semconv.OPERATION_NAME: "execute_tool",
+    semconv.TOOL_NAME: "bare_sync",
+    semconv.TOOL_TYPE: "function",
+    semconv.TOOL_DESCRIPTION: "Do next to nothing.",
+}
+
+
+def _by_hand(name: str, kind: SpanKind, asked: Attributes, said: Attributes) -> Run:
+    """What a careful program would write: the same span, current during the call."""
+    tracer = provider().get_tracer("by hand")
+
+    def run(times: int) -> None:
+        for _ in range(times):
+            with tracer.start_as_current_span(name, kind=kind, attributes=asked) as span:
+                bare_sync(1)
+                if said:
+                    span.set_attributes(said)
+
+    return run
 
 
 def _calls(function: Callable[..., object]) -> Run:
@@ -198,7 +210,12 @@ def cases() -> dict[str, tuple[Setting, Run]]:
         }
         for name, (setting, function) in rows.items():
             found[f"{shape} | {name}"] = (setting, repeat(function))
-    found["a model's call | by hand, an SDK span"] = (Setting(None, 0), bare_model_span)
+    by_hand = {
+        "sync": _by_hand("execute_tool bare_sync", SpanKind.INTERNAL, TOOL, {}),
+        "a model's call": _by_hand("chat gpt-5-mini", SpanKind.CLIENT, ASKED, SAID),
+    }
+    for name, run in by_hand.items():
+        found[f"{name} | by hand, an SDK span"] = (Setting(None, 0), run)
     found["a model's call | ours, spans and metrics, no hook"] = (
         Setting(everything, 0),
         _calls(model_call),
