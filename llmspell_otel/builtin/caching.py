@@ -337,7 +337,7 @@ def build(settings: CachingSettings) -> Parts:
         redis = shared.Redis("builtin.caching", settings.redis, settings.redis_timeout)
     cacher = Cacher(settings, redis)
     close = redis.close if redis is not None else _unopened
-    return Parts(rows_of(settings, cacher), close, {"recall": cacher.recall})
+    return Parts(rows_of(settings, cacher), close, offers={"recall": cacher.recall})
 
 
 def _unopened() -> None:

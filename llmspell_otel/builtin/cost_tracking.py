@@ -354,7 +354,9 @@ def build(settings: CostSettings) -> Parts:
     before = around.tracker
     same = before is not None and before.settings.window == settings.window
     tracker = Tracker(settings, redis=redis, ledger=before.ledger if before and same else None)
-    around.tracker = tracker
+
+    def begin() -> None:
+        around.tracker = tracker
 
     def close() -> None:
         if around.tracker is tracker:
@@ -362,7 +364,7 @@ def build(settings: CostSettings) -> Parts:
         if redis is not None:
             redis.close()
 
-    return Parts(tuple(_rows(tracker, settings)), close)
+    return Parts(tuple(_rows(tracker, settings)), close, begin)
 
 
 BUILTIN: Final = Builtin(

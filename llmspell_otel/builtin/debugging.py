@@ -339,13 +339,15 @@ def recorder() -> Recorder | None:
 def build(settings: DebuggingSettings) -> Parts:
     """The same hook at every point that is kept or has a breakpoint."""
     keeps = Recorder(settings)
-    _active.recorder = keeps
+
+    def begin() -> None:
+        _active.recorder = keeps
 
     def close() -> None:
         if _active.recorder is keeps:
             _active.recorder = None
 
-    return Parts(tuple(_rows(keeps)), close)
+    return Parts(tuple(_rows(keeps)), close, begin)
 
 
 def _rows(keeps: Recorder) -> Iterator[Row]:

@@ -94,6 +94,8 @@ class Parts:
 
     rows: Sequence[Row]
     close: Callable[[], None] = lambda: None
+    begin: Callable[[], None] = lambda: None
+    """Called once its hooks are in force: until then, what was in force before still is."""
     offers: Mapping[str, Callable[..., Any]] = field(default_factory=dict[str, Any])
     """What other built-in hooks may ask of it."""
 

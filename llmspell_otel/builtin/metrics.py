@@ -167,15 +167,17 @@ def snapshot() -> dict[str, dict[str, Any]]:
 def build(settings: MetricsSettings) -> Parts:
     """Choose the instruments, and count at every moment of operations."""
     counts = Counts(settings)
-    _active.counts = counts
-    _choose(settings.also, settings.without)
+
+    def begin() -> None:
+        _active.counts = counts
+        _choose(settings.also, settings.without)
 
     def close() -> None:
         if _active.counts is counts:
             _active.counts = None
             _choose((), ())
 
-    return Parts(tuple(_rows(counts)), close)
+    return Parts(tuple(_rows(counts)), close, begin)
 
 
 def _choose(also: tuple[str, ...], without: tuple[str, ...]) -> None:

@@ -65,6 +65,7 @@ class Switchboard:
             parts = builtin.parts(settings)
             hooks = _put_in(parts, present)
             self._enabled[builtin.name] = Enabled(builtin.name, settings, hooks, parts)
+            parts.begin()
             if present is not None:
                 present.parts.close()
             return self._enabled[builtin.name]
@@ -98,6 +99,8 @@ class Switchboard:
                 del self._enabled[each.name]
                 each.parts.close()
             self._enabled.update((each.name, each) for each in fresh)
+            for each in fresh:
+                each.parts.begin()
 
     def disable(self, name: str) -> bool:
         """Switch *name* off; False if it was not on.

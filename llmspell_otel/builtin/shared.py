@@ -52,9 +52,14 @@ class Redis:
         """Take a new lock."""
         self._lock = threading.Lock()
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether it would be asked now; False while it is left alone."""
+        return self._clock() >= self._resume_at
+
     def ask(self, question: Callable[[Any], _Answer]) -> _Answer | None:
         """What *question* gets from the client; None while Redis does not answer."""
-        if self._clock() < self._resume_at:
+        if not self.is_asked:
             return None
         try:
             answer = question(self._client)

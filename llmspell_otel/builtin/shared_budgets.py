@@ -9,9 +9,10 @@ import itertools
 import os
 import secrets
 import threading
+from collections import deque
 from collections.abc import Sequence
 from decimal import ROUND_CEILING, Decimal
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 from llmspell_otel.builtin.budgets import Claim, OwnPurses, Refused, UnreachableError
@@ -23,6 +24,17 @@ _UNIT: Final = Decimal("1e-12")
 _LONGEST: Final = 256  # characters of a name in a key
 _PENDING: Final = 10_000  # sums that wait for Redis to come back
 _DAY: Final = 86_400_000  # milliseconds
+_MARKED: Final = 3_600_000  # milliseconds that a settlement is known to have been made
+_DOUBTFUL: Final = 1000  # settlements that may or may not have been made
+_AT_ONCE: Final = 20  # of them that one call asks for again
+
+
+class _Settlement(NamedTuple):
+    """One settlement, as it is asked for, and as it is asked for again."""
+
+    keys: Sequence[str]
+    given: Sequence[Any]
+
 
 # What every call under way may take is in a hash: id -> "units|until"; who died is forgotten.
 _RESERVE: Final = """
@@ -53,12 +65,14 @@ for i = 1, #KEYS / 2 do
 end
 return {0, '0'}
 """
+# The last key marks the settlement as made: asked again, its answer being late, it adds nothing.
 _SETTLE: Final = """
 local sums = {}
-for i = 1, #KEYS / 2 do
+local first = redis.call('SET', KEYS[#KEYS], '1', 'NX', 'PX', ARGV[2])
+for i = 1, (#KEYS - 1) / 2 do
     redis.call('HDEL', KEYS[2 * i], ARGV[1])
-    local units, ttl = ARGV[2 * i], tonumber(ARGV[2 * i + 1])
-    if units ~= '0' then
+    local units, ttl = ARGV[2 * i + 1], tonumber(ARGV[2 * i + 2])
+    if first and units ~= '0' then
         redis.call('INCRBY', KEYS[2 * i - 1], units)
         if ttl > 0 then redis.call('PEXPIRE', KEYS[2 * i - 1], ttl) end
     end
@@ -81,7 +95,8 @@ def _money(counted: Any) -> Decimal:
 class SharedPurses:
     """Purses in Redis; while it is away, this process goes on with its own, or not at all.
 
-    What is spent meanwhile is added when Redis is back.
+    What is spent meanwhile is added when Redis is back. A settlement whose answer did not come in
+    time may have been made: it is asked for again, under its own name, and so counts once.
 
     Args:
         redis: where they are.
@@ -112,6 +127,7 @@ class SharedPurses:
         self._ids: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
         self._numbers = itertools.count()
         self._pending: dict[str, int] = {}
+        self._doubtful: deque[_Settlement] = deque(maxlen=_DOUBTFUL)
         self.after_fork()
         watch_forks(self)
 
@@ -120,35 +136,69 @@ class SharedPurses:
         self._lock = threading.Lock()
         self._who = f"{os.getpid()}-{secrets.token_hex(6)}"
         self._pending = {}
+        self._doubtful = deque(maxlen=_DOUBTFUL)
 
     def reserve(self, operation: Any, claims: Sequence[Claim], now: float) -> Refused | None:
         """As `Purses` says."""
-        identity = self._ids.setdefault(operation, f"{self._who}-{next(self._numbers)}")
+        identity = self._ids.setdefault(operation, self._name())
         given: list[Any] = [identity, self._hold]
         for claim in claims:
             budget = claim.budget
             given += [units(claim.cost), units(budget.limit), int(budget.block)]
         keys = self._keys(claims, now)
+        self._settle_doubtful()
         told = self._redis.ask(lambda client: client.eval(_RESERVE, len(keys), *keys, *given))
         if told is not None:
             at = int(told[0])
             return Refused(claims[at - 1], _money(told[1])) if at else None
         if self._closed:
+            # No call, so no settlement: what may be held all the same is let go of.
+            del self._ids[operation]
+            self._doubtful.append(self._settlement(identity, claims, keys, [0] * len(claims)))
             raise UnreachableError
         return self._own.reserve(operation, claims, now)
 
     def settle(self, operation: Any, claims: Sequence[Claim], now: float) -> list[Decimal]:
         """As `Purses` says."""
         own = self._own.settle(operation, claims, now)
+        self._settle_doubtful()
         keys, owed = self._keys(claims, now), self._owed(claims, now)
-        given: list[Any] = [self._ids.pop(operation, "")]
-        for claim, amount in zip(claims, owed, strict=True):
-            given += [amount, self._ttl_of(claim)]
-        told = self._redis.ask(lambda client: client.eval(_SETTLE, len(keys), *keys, *given))
+        identity = self._ids.pop(operation, None) or self._name()
+        settlement, heard = self._settlement(identity, claims, keys, owed), self._redis.is_asked
+        told = self._ask(settlement)
         if told is not None:
             return [_money(each) for each in told]
-        self._put_off(keys[::2], owed)
+        if heard:
+            self._doubtful.append(settlement)
+        else:
+            self._put_off(keys[::2], owed)
         return own
+
+    def _name(self) -> str:
+        return f"{self._who}-{next(self._numbers)}"
+
+    def _settlement(
+        self, identity: str, claims: Sequence[Claim], keys: Sequence[str], owed: Sequence[int]
+    ) -> _Settlement:
+        given: list[Any] = [identity, _MARKED]
+        for claim, amount in zip(claims, owed, strict=True):
+            given += [amount, self._ttl_of(claim)]
+        return _Settlement((*keys, f"{self._prefix}settled:{identity}"), given)
+
+    def _ask(self, settlement: _Settlement) -> Any:
+        keys, given = settlement
+        return self._redis.ask(lambda client: client.eval(_SETTLE, len(keys), *keys, *given))
+
+    def _settle_doubtful(self) -> None:
+        """Ask again for what may or may not have been settled."""
+        for _ in range(_AT_ONCE):
+            try:
+                settlement = self._doubtful.popleft()
+            except IndexError:
+                return
+            if self._ask(settlement) is None:
+                self._doubtful.appendleft(settlement)
+                return
 
     def _owed(self, claims: Sequence[Claim], now: float) -> list[int]:
         """What to add: the calls' own costs, and what waits since Redis was away."""

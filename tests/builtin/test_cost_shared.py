@@ -3,14 +3,16 @@
 import asyncio
 import json
 import logging
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 import redis
@@ -57,6 +59,42 @@ def track(url: str, **settings: Any) -> Any:
     budgets = [{"limit": str(10 * ONE + ONE / 2), "warn": []}]
     Hook.enable_builtin("cost_tracking", {**given, "budgets": budgets, **settings})
     return around.tracker
+
+
+class Late:
+    """Stands before a Redis; while *silent*, what is asked is done, and its answer kept back."""
+
+    def __init__(self, port: int) -> None:
+        self.silent = False
+        self._port = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
+        self._taking = threading.Thread(target=self._take)
+
+    def _take(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                far = socket.create_connection(("127.0.0.1", self._port))
+                for one, other in ((near, far), (far, near)):
+                    threading.Thread(
+                        target=self._pass, args=(one, other, near), daemon=True
+                    ).start()
+
+    def _pass(self, one: socket.socket, other: socket.socket, near: socket.socket) -> None:
+        with suppress(OSError), other:
+            while data := one.recv(65536):
+                if not (self.silent and other is near):
+                    other.sendall(data)
+
+    def __enter__(self) -> Self:
+        self._taking.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._taking.join()
 
 
 def asked(models: ModelServer, times: int) -> int:
@@ -247,6 +285,40 @@ def test_what_was_spent_meanwhile_is_put_down_when_redis_is_back(tmp_path: Path)
     with away:
         assert mine.settle(Call(), claim("0.1"), 0) == [Decimal("0.4")]
         assert mine.settle(Call(), claim("0.1"), 0) == [Decimal("0.5")]
+
+
+def test_an_answer_that_came_too_late_counts_once(server: RedisServer, client: Any) -> None:
+    """Redis made the settlement, and its answer did not come: asked again, it adds nothing."""
+    with Late(server.port) as proxy:
+        redis_ = Redis("test", proxy.url, 0.3, pause=0.0)
+        mine = SharedPurses(redis_, "b:", Ledger(0), window=0, hold=60, closed=False)
+        call = Call()
+        assert mine.reserve(call, claim("0.1"), 0) is None
+        proxy.silent = True
+        mine.settle(call, claim("0.1"), 0)
+        assert int(client.get("b:spent:0:USD:total:")) == units(Decimal("0.1"))
+        proxy.silent = False
+        assert mine.settle(Call(), claim("0.2"), 0) == [Decimal("0.3")]
+        assert not client.hlen("b:held:USD:total:")
+
+
+def test_what_a_late_answer_holds_for_a_refused_call_is_let_go(
+    server: RedisServer, client: Any
+) -> None:
+    """At the next call, not after `redis_hold`."""
+    with Late(server.port) as proxy:
+        redis_ = Redis("test", proxy.url, 0.3, pause=0.0)
+        mine = SharedPurses(redis_, "b:", Ledger(0), window=0, hold=600, closed=True)
+        mine.settle(Call(), claim("0"), 0)
+        proxy.silent = True
+        with pytest.raises(UnreachableError):
+            mine.reserve(Call(), claim("0.1"), 0)
+        assert client.hlen("b:held:USD:total:") == 1
+        proxy.silent = False
+        other = Call()
+        assert mine.reserve(other, claim("0.2"), 0) is None
+        assert client.hlen("b:held:USD:total:") == 1
+        assert mine.settle(other, claim("0.2"), 0) == [Decimal("0.2")]
 
 
 def test_a_hanging_redis_costs_one_time_out(

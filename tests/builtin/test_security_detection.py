@@ -11,6 +11,7 @@ from llmspell_otel.builtin.rules import SUSPECT
 from tests.builtin import public_corpus as public
 from tests.builtin.corpus import CLEAN, HOLDS, MISSED
 
+SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 ALL = frozenset(rule.family for rule in RULES)
 DETECTOR = Detector()
 SEEDS = (
@@ -50,7 +51,11 @@ def test_what_is_there_is_found(family: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("rule", RULES, ids=[f"{at}-{rule.name}" for at, rule in enumerate(RULES)])
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
 @given(data=st.data())
 def test_the_first_look_misses_nothing(rule: Rule, data: st.DataObject) -> None:
     """Whatever a rule fits is suspect: short texts that are not are looked at no further."""

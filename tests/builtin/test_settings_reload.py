@@ -231,3 +231,36 @@ def test_a_running_program_takes_it_over_by_itself(tmp_path: Path) -> None:
         line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True, timeout=60
     )
     assert ran.stdout.splitlines()[-1] == "True False", ran.stderr
+
+
+FORKING = """
+import os, time, llmspell_otel
+from pathlib import Path
+from llmspell_otel import Hook
+llmspell_otel.instrument()
+def seen():
+    deadline = time.monotonic() + 20
+    while not Hook.is_builtin_enabled("retry") and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return Hook.is_builtin_enabled("retry") and not Hook.is_builtin_enabled("logging")
+child = os.fork()
+if child == 0:
+    os._exit(0 if seen() else 1)
+time.sleep(0.2)
+Path("llmspell-otel.toml").write_text("reload = 0.05\\n[builtin.retry]\\nfactor = 9\\n")
+print(seen(), os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_forked_child_watches_the_file_too(tmp_path: Path) -> None:
+    """The thread that watches stays with the parent; the child begins its own."""
+    (tmp_path / "llmspell-otel.toml").write_text(
+        "reload = 0.05\n[builtin.logging]\nlevel = 'error'\n"
+    )
+    (tmp_path / "program.py").write_text(FORKING)
+    line = [sys.executable, "-m", "llmspell_otel.cli", "run", "program.py"]
+    environment = {**os.environ, "OTEL_TRACES_EXPORTER": "none"}
+    ran = subprocess.run(
+        line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert ran.stdout.splitlines()[-1] == "True 0", ran.stderr

@@ -9,7 +9,10 @@ import pytest
 
 from llmspell_otel import Hook, tool
 from llmspell_otel.builtin import enabled, name_of
+from llmspell_otel.builtin.cost_tracking import around
+from llmspell_otel.builtin.debugging import recorder
 from llmspell_otel.builtin.description import BuiltinSettings
+from llmspell_otel.builtin.registry import switchboard
 from llmspell_otel.errors import SettingsError, UnknownBuiltinError
 from llmspell_otel.hooks.policies import load_policy
 from llmspell_otel.hooks.registry import registry
@@ -172,3 +175,20 @@ def test_those_who_look_on_see_failures_that_are_mended(caplog: pytest.LogCaptur
     kept = recorder()
     assert kept is not None
     assert [each["attempt"] for each in kept.find(point="tool:error")] == [1, 2]
+
+
+def test_what_cannot_be_built_takes_nothing_away() -> None:
+    """The sums, moments and counts at hand are those in force, before and after a failure."""
+    for name in ("cost_tracking", "debugging", "metrics"):
+        Hook.enable_builtin(name)
+    before = around.tracker, recorder(), enabled()["metrics"].parts
+    wanted = {"cost_tracking": {"window": 60}, "debugging": {"entries": 7}, "metrics": {}}
+    with pytest.raises(SettingsError, match=r"builtin\.caching\.redis"):
+        switchboard.exchange({**wanted, "caching": {"redis": "nowhere"}}, ())
+    assert (around.tracker, recorder(), enabled()["metrics"].parts) == before
+    assert around.tracker is not None
+    switchboard.exchange(wanted, ())
+    assert around.tracker not in before
+    assert recorder() not in (None, *before)
+    Hook.disable_all_builtin()
+    assert (around.tracker, recorder()) == (None, None)
