@@ -10,6 +10,7 @@ EXTRAS := .[cost,nats,prometheus,redis,testing,openai,openai-agents]
 # Debian's packages, each with a program of the same name, that the tests drive.
 PROGRAMS := redis-server nats-server chromium
 STAMP := $(VENV)/.installed
+RIVALS := $(VENV)/rivals
 PROGRAMS_STAMP := $(VENV)/.programs
 LEGACY := .venv-openai2
 LEGACY_STAMP := $(LEGACY)/.installed
@@ -17,7 +18,7 @@ LEGACY_STAMP := $(LEGACY)/.installed
 GO_MINOR := $(shell go env GOVERSION 2>/dev/null | sed -nE 's/^go1\.([0-9]+).*/\1/p')
 DEPLOY_TESTS := $(if $(shell [ "$(GO_MINOR)" -ge 25 ] 2>/dev/null && echo yes),test-deploy,test-deploy-missing)
 
-BENCHMARKS := instructions operations hooks events soak telemetry builtin detection exporters export_losses
+BENCHMARKS := instructions operations hooks hooks_instructions events soak telemetry builtin detection exporters export_losses
 LINTS := lint-pyright lint-mypy lint-ruff lint-imports lint-spelling
 # Each file's tests stay together, in order: they may share what they start.
 BESIDE := -p no:randomly -n 2 --dist loadfile
@@ -99,8 +100,13 @@ fmt: $(STAMP) ## Format and fix.
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-benchmark: $(STAMP) ## Measure, and print the tables.
-	@for each in $(BENCHMARKS); do echo "## $$each"; $(BIN)/python -m tests.benchmarks.$$each; done
+$(RIVALS): $(STAMP)
+	@rm -rf $@
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --target $@ eventkit==1.0.3
+	@rm -rf $@/tests # hides ours
+
+benchmark: $(STAMP) $(RIVALS) ## Measure, and print the tables.
+	@for each in $(BENCHMARKS); do echo "## $$each"; PYTHONPATH=$(RIVALS) $(BIN)/python -m tests.benchmarks.$$each; done
 
 clean: ## Remove what was built.
 	@rm -rf $(VENV) $(LEGACY) .cache dist build

@@ -169,7 +169,7 @@ def answered(hook: Registration, context: HookContext, answer: Any, rest: Rest) 
         not isinstance(answer, Result)
         and (isinstance(answer, Begun) or inspect.isawaitable(answer))
     ):
-        return Pending(hook, _after(hook, rest), answer)
+        return Pending(hook, after(hook, rest), answer)
     try:
         result = answer if isinstance(answer, Result) else result_of(answer)
         outcome = _taken(hook, context, result, rest)
@@ -184,7 +184,7 @@ def _taken(hook: Registration, context: HookContext, result: Result, rest: Rest)
     if kind.kind == "continue":
         return None
     if isinstance(result, Cache) and context.point.moment is Moment.BEFORE:
-        return Pending(hook, _after(hook, rest), lookup=result)
+        return Pending(hook, after(hook, rest), lookup=result)
     if isinstance(result, Modified):
         context.apply(result)
     reason = result.reason if isinstance(result, (Cancel, Skipped, Retry)) else ""
@@ -199,29 +199,9 @@ def _taken(hook: Registration, context: HookContext, result: Result, rest: Rest)
     elif isinstance(result, Cache):
         context.to_store.append(result)
     elif kind.decides:
-        pass_over(_after(hook, rest))
+        pass_over(after(hook, rest))
         return Verdict(hook, result)
     return None
-
-
-def ended(
-    hook: Registration,
-    context: HookContext,
-    error: BaseException,
-    rest: Rest,
-    *,
-    stepping: bool,
-) -> Outcome:
-    """What became of a hook whose asking ended with *error*: if it was *stepping*, an answer may.
-
-    Raises:
-        BaseException: *error*, if it is no `Exception`.
-    """
-    if stepping and isinstance(error, StopIteration):
-        return answered(hook, context, error.value, rest)
-    if isinstance(error, Exception):
-        return failed(hook, context, error, rest)
-    raise error
 
 
 def failed(
@@ -242,7 +222,7 @@ def failed(
     result = Cancel(f"hook {hook.name!r} failed and fails closed")
     context.decisions.append(Decision(hook.name, context.point.spelling, "cancel", result.reason))
     tell(hook, context, result, None)
-    pass_over(_after(hook, rest))
+    pass_over(after(hook, rest))
     return Verdict(hook, result)
 
 
@@ -265,7 +245,7 @@ def tell(
         guard.report("telling of a hook's decision", failure)
 
 
-def _after(hook: Registration, hooks: Rest) -> Iterator[Registration]:
+def after(hook: Registration, hooks: Rest) -> Iterator[Registration]:
     """The hooks that come after *hook*."""
     if isinstance(hooks, tuple):
         return NOBODY if hooks[-1] is hook else iter(hooks[hooks.index(hook) + 1 :])

@@ -4,10 +4,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from llmspell_otel.hooks.results import Branch, Cache, Modified
 from llmspell_otel.points import HookPoint
+
+_clock: Final = time.perf_counter
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,26 +63,7 @@ class Decision:
         return plain
 
 
-# Functions, since calling `list[Decision]` costs seven times as much as an empty list.
-
-
-def _mapping() -> dict[str, Any]:
-    return {}
-
-
-def _decisions() -> list[Decision]:
-    return []
-
-
-def _branches() -> list[Branch]:
-    return []
-
-
-def _caches() -> list[Cache]:
-    return []
-
-
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, init=False)
 class HookContext:
     """One moment of one operation.
 
@@ -91,18 +74,44 @@ class HookContext:
     point: HookPoint
     component: Component
     data: dict[str, Any]
-    metadata: dict[str, Any] = field(default_factory=_mapping)
-    operation: Subject | None = None
-    parent: "HookContext | None" = None
-    language: str = "python"
-    began: float = field(default_factory=time.perf_counter)
+    metadata: dict[str, Any]
+    operation: Subject | None
+    parent: "HookContext | None"
+    language: str
+    began: float
     """Where the time of its next firing begins, in seconds of `time.perf_counter`."""
-    decisions: list[Decision] = field(default_factory=_decisions)
-    branches: list[Branch] = field(default_factory=_branches)
-    to_store: list[Cache] = field(default_factory=_caches)
-    notes: dict[str, Any] = field(default_factory=_mapping)
+    decisions: list[Decision]
+    branches: list[Branch]
+    to_store: list[Cache]
+    notes: dict[str, Any]
     """Attributes that a hook wants shown with the result it is about to give."""
-    _timestamp: int = field(default=0, init=False, repr=False)
+    _timestamp: int = field(repr=False)
+
+    def __init__(  # noqa: PLR0913 - by hand: the generated one costs twice as much
+        self,
+        point: HookPoint,
+        component: Component,
+        data: dict[str, Any],
+        metadata: dict[str, Any] | None = None,
+        *,
+        operation: Subject | None = None,
+        parent: "HookContext | None" = None,
+        language: str = "python",
+        began: float = 0.0,
+        decisions: list[Decision] | None = None,
+    ) -> None:
+        self.point = point
+        self.component = component
+        self.data = data
+        self.metadata = {} if metadata is None else metadata
+        self.operation = operation
+        self.parent = parent
+        self.language = language
+        self.decisions = [] if decisions is None else decisions
+        self.branches, self.to_store = [], []
+        self.notes = {}
+        self._timestamp = 0
+        self.began = began or _clock()
 
     @property
     def timestamp(self) -> int:

@@ -17,6 +17,7 @@ from llmspell_otel.hooks.engine import (
     overflown,
     resume,
     resume_failed,
+    step,
 )
 from llmspell_otel.hooks.lateness import awaited, dismiss
 from llmspell_otel.hooks.registry import Slot
@@ -103,7 +104,8 @@ class Recalled(Result):
 
 def consult(slot: Slot, context: HookContext) -> Flow[Result | None]:
     """Fire *slot* and bring it to its end; gives the deciding result, or None."""
-    outcome = fire(slot, context, awaited.get())
+    begins = slot.step is not None and awaited.get()
+    outcome = step(slot, context) if begins else fire(slot, context)
     if outcome is None:
         return None
     return (yield from _settled(slot, context, outcome))
@@ -111,7 +113,7 @@ def consult(slot: Slot, context: HookContext) -> Flow[Result | None]:
 
 async def consult_async(slot: Slot, context: HookContext) -> Result | None:
     """The same, awaiting; quicker than to drive it while no hook suspends."""
-    outcome = fire(slot, context, True)
+    outcome = step(slot, context) if slot.step is not None else fire(slot, context)
     if outcome is None:
         return None
     return await drive_async(_settled(slot, context, outcome))

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from llmspell_otel.hooks.breaker import Breaker
+from llmspell_otel.hooks.delays import foreign
 from llmspell_otel.hooks.options import HookFunction, HookOptions, is_async, name_of, priority_of
 from llmspell_otel.hooks.results import Cancel
 from llmspell_otel.points import HookPoint
@@ -194,9 +195,13 @@ async def _tried_async(hook: Registration, context: object) -> Any:
 
 def _report(hook: Registration, permit: int, started: int, error: BaseException | None) -> None:
     now = time.perf_counter_ns()
+    elapsed = now - started
+    if elapsed >= hook.breaker.slow_ns:  # not what the thread waited for others is to its charge
+        own = elapsed / 1e9 - foreign(started / 1e9, suspended=hook.is_async)
+        elapsed = int(max(0.0, own) * 1e9)
     if error is None:
-        hook.breaker.slow(now, now - started, permit)
+        hook.breaker.slow(now, elapsed, permit)
     elif isinstance(error, Exception):
-        hook.breaker.failure(now, now - started, permit)
+        hook.breaker.failure(now, elapsed, permit)
     else:
         hook.breaker.release(permit)

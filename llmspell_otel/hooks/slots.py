@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from operator import attrgetter
 from typing import Any, Final
 
-from llmspell_otel.hooks.asking import NOBODY, Ask, Pending, clock, several
+from llmspell_otel.hooks.asking import Ask, several
 from llmspell_otel.hooks.breaker import NEVER
 from llmspell_otel.hooks.delays import take
 from llmspell_otel.hooks.forks import watch_forks
@@ -36,18 +36,14 @@ def _nobody(_context: object) -> None:
     """There is nobody to ask."""
 
 
-_LOOKING: Final[tuple[Ask, object]] = (_look, None)
-
-
-def _step(hooks: tuple[Registration, ...], *, alone: bool) -> tuple[Ask, object] | None:
+def _step(hooks: tuple[Registration, ...]) -> tuple[Ask, Any] | None:
     """How to ask *hooks* step by step; None where none of them is asynchronous."""
     if not any(hook.is_async for hook in hooks):
         return None
-    from llmspell_otel.hooks.steps import GO, stepped, steps_of  # brings asyncio
+    from llmspell_otel.hooks.steps import stepping  # brings asyncio: dear
 
-    if alone and not hooks[1:] and steps_of(hooks[0]):
-        return GO.stepping(hooks[0].call), GO
-    return stepped(hooks), None
+    found = stepping(hooks)
+    return (found.begun(), found) if found is not None else None
 
 
 def _wishing(hooks: Sequence[Registration]) -> tuple[Registration, ...]:
@@ -56,13 +52,16 @@ def _wishing(hooks: Sequence[Registration]) -> tuple[Registration, ...]:
 
 
 def _until(due: int, ask: Ask) -> Ask:
-    """*ask*, until it is time to try again a hook that is left out."""
+    """*ask*, until it is time to try again a hook that is left out: when the firing begins."""
     seconds = due / 1e9
 
     def asked(context: Any) -> Any:
-        return ask(context) if clock() < seconds else DUE
+        return ask(context) if context.began < seconds else DUE
 
-    return asked
+    def nobody_asked(context: Any) -> Any:
+        return None if context.began < seconds else DUE
+
+    return nobody_asked if ask is _nobody else asked
 
 
 class Slot:
@@ -101,7 +100,7 @@ class Slot:
         self.hooks: tuple[Registration, ...] = ()
         self.ask: Ask = _look
         """Asks the hooks, for a firing that may block where one of them suspends."""
-        self.step: tuple[Ask, object] = _LOOKING
+        self.step: tuple[Ask, Any] | None = None
         """Asks them for a firing that is awaited, and what tells it to go on."""
         self.slow = float("inf")
         """Seconds; a firing at least this long may hold a slow hook."""
@@ -263,26 +262,22 @@ class Slot:
         ask: Ask = _nobody
         if hooks:
             ask = several(hooks) if hooks[1:] else hooks[0].call
-        step = _step(hooks, alone=self._retry_at == NEVER)
-        if self._retry_at != NEVER:
+        step = None
+        if self._retry_at == NEVER:
+            step = _step(hooks)
+        else:
             ask = _until(self._retry_at, ask)
-            step = step and (_until(self._retry_at, step[0]), None)
         self._settle(hooks)
         self._ask_by(ask, step)
 
-    def _ask_by(self, ask: Ask, step: tuple[Ask, object] | None = None) -> None:
-        self.ask, self.step = ask, step or (ask, None)
+    def _ask_by(self, ask: Ask, step: tuple[Ask, Any] | None = None) -> None:
+        self.ask, self.step = ask, step
 
-    def suspended(self, hook: Registration, ask: Ask, waited: Any, go_on: Any) -> Pending:
-        """A firing that waits for the rest of its only *hook*; the next begins it anew."""
-        self.renew(hook, ask, go_on)
-        return Pending(hook, NOBODY, go_on.resting(ask, waited, hook))
-
-    def renew(self, hook: Registration, used: Ask, go_on: Any) -> None:
-        """Have the only *hook* asked in a new way, as the one that was *used* is spent."""
+    def renew(self, used: Ask, stepping: Any) -> None:
+        """Have the hooks stepped through anew, as the one that was *used* is spent."""
         with self._lock:
-            if self.step[0] is used:
-                self.step = go_on.stepping(hook.call), go_on
+            if self.step is not None and self.step[0] is used:
+                self.step = stepping.begun(), stepping
 
     # -- how often
 

@@ -8,16 +8,16 @@ share one timer.
 import asyncio
 import types
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import suppress
 from functools import partial
 from inspect import CO_COROUTINE
 from time import monotonic
-from types import CoroutineType, FunctionType
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary, ref
 
-from llmspell_otel.hooks.asking import Ask, Outcome, answered, ended
+from llmspell_otel.hooks.asking import Ask, Outcome, Pending, after, answered, failed
 from llmspell_otel.hooks.conditions import conditions
 from llmspell_otel.hooks.context import HookContext
 from llmspell_otel.hooks.lateness import Begun, HookTimeoutError
@@ -27,17 +27,15 @@ abandoned: list[list[Any]] = []
 """Hooks that would not even be closed; kept so that they are not collected loudly."""
 _ABANDONED_LIMIT: Final = 64
 
-Steps = Generator[Any, Any, Any]
 
-
-def _stepping(call: Callable[[Any], Any]) -> Steps:
-    """Ask *call* about each context that is sent, giving `GO`, or what it waits for.
+def _stepping(call: Callable[[Any], Any], go_on: object) -> Generator[Any, Any, Any]:
+    """Ask *call* about each context that is sent, giving *go_on*, or what it waits for.
 
     An answer other than None ends it, as does an error. (To send to the hook's own coroutine
     would cost an exception for each that ends.)
     """
     while True:
-        answer = yield from call((yield GO))
+        answer = yield from call((yield go_on))
         if answer is not None:
             return answer
 
@@ -46,26 +44,39 @@ if not TYPE_CHECKING:  # a plain generator to its callers, which may yet wait fo
     _stepping = types.coroutine(_stepping)
 
 
-class _Going:
-    """What asking step by step gives for `Continue`: None is what a bare yield waits for."""
+class Stepping:
+    """How the hooks of a point are asked up to where one suspends; itself the word to go on.
 
-    __slots__ = ()
+    None would not do for that word: it is what a bare yield waits for.
+    """
 
-    def stepping(self, call: Callable[[Any], Any]) -> Ask:
-        """Asks the asynchronous *call*, to where it first suspends, until another answer comes.
+    __slots__ = ("_call", "_hooks")
 
-        It is not to be asked from within itself.
-        """
-        steps = _stepping(call)
+    def __init__(self, hooks: tuple[Registration, ...]) -> None:
+        self._hooks = hooks
+        self._call = _chain(hooks) if hooks[1:] else hooks[0].call
+
+    def begun(self) -> Ask:
+        """Asks until anything else than this object comes; not to be asked from within itself."""
+        steps = _stepping(self._call, self)
         next(steps)
         return steps.send
 
-    def resting(self, ask: Ask, waited: Any, hook: Registration) -> "Rest":
-        """What remains of *hook*, which *ask* found waiting for *waited*."""
-        return Rest(ask.__self__, waited, hook.timeout or conditions.timeout)  # type: ignore[attr-defined]
+    def pending(self, ask: Any, waited: Any) -> Pending:
+        """A firing that *ask* found waiting for *waited*."""
+        # From here on the hook is driven by itself; the others are kept until it has ended.
+        held = ask.__self__
+        own = held.gi_yieldfrom
+        hook = self._hooks[0]
+        if self._hooks[1:]:
+            hook, own = own.cr_frame.f_locals["hook"], own.cr_await
+        rest = Rest(own, waited, hook.timeout or conditions.timeout, held)
+        return Pending(hook, after(hook, self._hooks), rest)
 
 
-GO: Final = _Going()
+def stepping(hooks: tuple[Registration, ...]) -> Stepping | None:
+    """How to ask *hooks* step by step; None where none of them is known to be asynchronous."""
+    return Stepping(hooks) if any(steps_of(hook) for hook in hooks) else None
 
 
 def steps_of(hook: Registration) -> bool:
@@ -79,48 +90,27 @@ def steps_of(hook: Registration) -> bool:
     )
 
 
-def stepped(hooks: tuple[Registration, ...]) -> Ask:
-    """`asking.several`, each asynchronous hook begun where it is called."""
-    rows = [_row(hook) for hook in hooks]
+def _chain(hooks: tuple[Registration, ...]) -> Callable[[Any], Any]:
+    """`asking.several` as a coroutine function."""
+    rows: tuple[tuple[Ask, bool, Registration], ...] = tuple(
+        (hook.call, steps_of(hook), hook) for hook in hooks
+    )
 
-    def ask(context: HookContext) -> Outcome:
-        for call, go, hook in rows:
+    async def chain(context: HookContext) -> Outcome:
+        for call, suspends, hook in rows:
             try:
-                answer = call(context)
-                if answer is go:
+                answer = (await call(context)) if suspends else call(context)
+                if answer is None:
                     continue
-                if go is GO:
-                    answer = _suspended(rows, hook, call, answer)
-            except BaseException as error:
-                _renew(rows, hook)
-                outcome = ended(hook, context, error, hooks, stepping=go is GO)
+            except Exception as error:
+                outcome: Outcome = failed(hook, context, error, hooks)
             else:
                 outcome = answered(hook, context, answer, hooks)
             if outcome is not None:
                 return outcome
         return None
 
-    return ask
-
-
-_Row = tuple[Ask, object, Registration]
-
-
-def _row(hook: Registration) -> _Row:
-    return (GO.stepping(hook.call), GO, hook) if steps_of(hook) else (hook.call, None, hook)
-
-
-def _renew(rows: list[_Row], used: Registration) -> None:
-    rows[:] = [_row(hook) if hook is used else (ask, go, hook) for ask, go, hook in rows]
-
-
-def _suspended(rows: list[_Row], hook: Registration, ask: Ask, waited: Any) -> "Rest":
-    _renew(rows, hook)
-    return GO.resting(ask, waited, hook)
-
-
-def _itself(coroutine: Any) -> Any:
-    return coroutine
+    return chain
 
 
 async def bounded(awaitable: Awaitable[Any], seconds: float | None) -> Any:
@@ -132,15 +122,13 @@ async def bounded(awaitable: Awaitable[Any], seconds: float | None) -> Any:
     """
     if seconds is None:
         return await awaitable
-    if not isinstance(awaitable, CoroutineType):
+    if not isinstance(awaitable, Coroutine):
         return await _bounded_future(awaitable, seconds)
-    steps = _stepping(_itself)
-    next(steps)
     try:
-        waited = steps.send(awaitable)
+        waited = awaitable.send(None)
     except StopIteration as end:
         return end.value
-    return None if waited is GO else await Rest(steps, waited, seconds)
+    return await Rest(awaitable, waited, seconds)
 
 
 async def _bounded_future(awaitable: Awaitable[Any], seconds: float) -> Any:
@@ -162,16 +150,24 @@ class Rest(Begun):
     own, which the timer can open too.
     """
 
-    __slots__ = ("_gate", "_late", "_seconds", "_steps", "_waited")
+    __slots__ = ("_coroutine", "_gate", "_held", "_late", "_seconds", "_waited")
 
-    def __init__(self, steps: Steps, waited: Any, seconds: float) -> None:
-        self._steps = steps
+    def __init__(
+        self,
+        coroutine: Coroutine[Any, Any, Any],
+        waited: Any,
+        seconds: float,
+        held: object = None,
+    ) -> None:
+        self._coroutine = coroutine
+        self._held = held
+        """What would close the coroutine if it were let go before its end."""
         self._waited = waited
         self._seconds = seconds
         self._late = False
         self._gate: asyncio.Future[None] | None = None
 
-    def __await__(self) -> Steps:
+    def __await__(self) -> Generator[Any, Any, Any]:
         loop = asyncio.get_running_loop()
         task = asyncio.current_task(loop)
         requests = task.cancelling() if task is not None else 0
@@ -223,14 +219,11 @@ class Rest(Begun):
             self._give_up()
         self._gate = None
         try:
-            waited = self._steps.send(None) if error is None else self._steps.throw(error)
+            own = self._coroutine
+            self._waited = own.send(None) if error is None else own.throw(error)
         except StopIteration as end:
             self._waited = end.value
             return True
-        if waited is GO:
-            self._waited = None
-            return True
-        self._waited = waited
         if self._late:
             self._give_up()
         return False
@@ -248,7 +241,8 @@ class Rest(Begun):
             self._waited.cancel()
         stubborn = False
         with suppress(Exception, asyncio.CancelledError):  # it is late whatever it says
-            stubborn = self._steps.throw(asyncio.CancelledError()) is not GO
+            self._coroutine.throw(asyncio.CancelledError())
+            stubborn = True
         if stubborn:
             self.close()
         raise HookTimeoutError(self._seconds, stubborn=stubborn)
@@ -256,11 +250,11 @@ class Rest(Begun):
     def close(self) -> None:
         """End it where it is."""
         # It and those that it waits for: one that ignores even this is kept, asleep for good.
-        chain: list[Any] = [self._steps]
-        while inner := getattr(chain[-1], "cr_await", getattr(chain[-1], "gi_yieldfrom", None)):
+        chain: list[Any] = [self._held, self._coroutine]
+        while (inner := getattr(chain[-1], "cr_await", None)) is not None:
             chain.append(inner)
         try:
-            self._steps.close()
+            self._coroutine.close()
         except RuntimeError:
             if len(abandoned) < _ABANDONED_LIMIT:
                 abandoned.append(chain)

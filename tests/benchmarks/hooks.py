@@ -2,12 +2,13 @@
 
 Every case is run once a round, in random order, on the thread's clock. Ratios are to B, one
 call of a function that does nothing, of the same round; what is shown is their median.
+Asynchronous cases run within a loop, whose start and end are not counted.
 """
 
 import asyncio
 import random
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from statistics import median
 from typing import Any
 
@@ -24,12 +25,12 @@ except ImportError:
 from llmspell_otel.hooks import Hook
 from llmspell_otel.hooks.breaker import BreakerProfile
 from llmspell_otel.hooks.context import Component, HookContext
-from llmspell_otel.hooks.driving import consult, drive_async
 from llmspell_otel.hooks.engine import fire
 from llmspell_otel.hooks.registry import registry
 from llmspell_otel.operations import tool
+from tests.benchmarks import hooks_async
 
-Run = Callable[[int], None]
+Run = Callable[[int], None] | hooks_async.AsyncRun
 COUNTS = (0, 1, 8, 32)
 LENIENT = BreakerProfile(
     slow_call_duration=60, open_duration=3600
@@ -38,10 +39,6 @@ LENIENT = BreakerProfile(
 
 def nothing(context: object) -> None:
     """A hook that does nothing."""
-
-
-async def nothing_async(context: object) -> None:
-    """The same, asynchronously."""
 
 
 def _repeat(call: Callable[[], object]) -> Run:
@@ -174,36 +171,6 @@ def _decorated() -> dict[str, Run]:
     }
 
 
-async def suspends(context: object) -> None:
-    """A hook that waits for the next turn of the loop."""
-    await asyncio.sleep(0)
-
-
-def _async(hook: Callable[[object], Coroutine[Any, Any, None]], what: str) -> dict[str, Run]:
-    slot = registry.slot(f"custom:benchmark_{hook.__name__}")
-    Hook.register(slot.point, hook, breaker=LENIENT)
-    context = HookContext(slot.point, Component("tool", "x"), {})
-
-    async def awaited(times: int) -> None:
-        for _ in range(times):
-            await hook(context)
-
-    async def fired(times: int) -> None:
-        for _ in range(times):
-            await drive_async(consult(slot, context))
-
-    async def limited(times: int) -> None:
-        for _ in range(times):
-            async with asyncio.timeout(1):
-                await hook(context)
-
-    return {
-        f"await a hook that {what}": lambda times: asyncio.run(awaited(times)),
-        f"fire it, hang guard and all ({what})": lambda times: asyncio.run(fired(times)),
-        f"await it under asyncio.timeout ({what})": lambda times: asyncio.run(limited(times)),
-    }
-
-
 def registrations(present: int) -> float:
     """Microseconds that one registration takes when *present* hooks are there."""
     point = f"custom:registered_{present}"
@@ -220,28 +187,39 @@ def registrations(present: int) -> float:
     return min(rounds) / 1000
 
 
-def measured(rounds: int = 15, times: int = 1000) -> dict[str, tuple[float, float]]:
-    """Nanoseconds and ratio to B of every case: medians over interleaved rounds."""
-    cases: dict[str, Run] = {"B: a call that does nothing": _measure}
+def cases() -> dict[str, Run]:
+    """Every case by its name."""
+    made: dict[str, Run] = {"B: a call that does nothing": _measure}
     for count in COUNTS:
-        cases |= {**_floor(count), **_ours(count), **_rivals(count)}
-    cases |= {
+        made |= {**_floor(count), **_ours(count), **_rivals(count)}
+    made |= {
         **_with_context(),
         **_refused(),
         **_decorated(),
-        **_async(nothing_async, "ends at once"),
+        **hooks_async.cases(COUNTS),
     }
-    cases |= _async(suspends, "suspends")
-    order = list(cases)
+    return made
+
+
+async def _taken(run: Run, times: int) -> int:
+    began = time.thread_time_ns()
+    running = run(times)
+    if running is not None:
+        await running
+    return time.thread_time_ns() - began
+
+
+def measured(rounds: int = 15, times: int = 1000) -> dict[str, tuple[float, float]]:
+    """Nanoseconds and ratio to B of every case: medians over interleaved rounds."""
+    made = cases()
+    order = list(made)
     base = order[0]
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in order}
     for _ in range(rounds):
         random.shuffle(order)
         nanoseconds: dict[str, float] = {}
         for name in order:
-            began = time.thread_time_ns()
-            cases[name](times)
-            nanoseconds[name] = (time.thread_time_ns() - began) / times
+            nanoseconds[name] = asyncio.run(_taken(made[name], times)) / times
         for name, value in nanoseconds.items():
             taken[name].append((value, value / nanoseconds[base]))
     registry.clear()

@@ -47,8 +47,8 @@ def play(name: str) -> None:
     os._exit(0)
 
 
-def count(name: str) -> float:
-    """The instructions of one call of the case on the calling thread.
+def count(name: str, module: str = "tests.benchmarks.instructions") -> float:
+    """The instructions of one call of the *module*'s case on the calling thread.
 
     Raises:
         RuntimeError: Valgrind failed.
@@ -60,7 +60,7 @@ def count(name: str) -> float:
                 "--zero-before=getppid", "--dump-before=getpgrp",
                 f"--callgrind-out-file={folder}/out",
                 sys.executable, "-c",
-                f"from tests.benchmarks import instructions; instructions.play({name!r})",
+                f"import {module} as cases; cases.play({name!r})",
             ],
             capture_output=True, text=True, check=False,
         )  # fmt: skip

@@ -14,7 +14,7 @@ from llmspell_otel.hooks.slots import Slot
 
 POINT = "custom:counted"
 QUICK = BreakerProfile(
-    failure_threshold=1, success_threshold=1, open_duration=0.02, slow_call_duration=60
+    failure_threshold=1, success_threshold=1, open_duration=0.5, slow_call_duration=60
 )
 
 
@@ -58,7 +58,7 @@ def test_calls_are_exact_while_a_breaker_opens_and_closes(slot: Slot, beside: in
     for _ in range(5):
         asked(slot)
     assert hook.asked == hook.handle.calls == 1
-    time.sleep(0.03)
+    time.sleep(0.51)
     for _ in range(5):
         asked(slot)
     assert hook.asked == hook.handle.calls == 6
