@@ -26,7 +26,17 @@ _SHOWN = 80  # characters of somebody's text that a message quotes
 
 
 class LlmspellError(Exception):
-    """Root of every error this library raises on purpose."""
+    """Root of every error this library raises on purpose; each can be copied and pickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Not by its constructor, as other exceptions: that takes what the message is made of.
+        return _revive, (type(self), self.args), vars(self)
+
+
+def _revive(kind: type[LlmspellError], args: tuple[Any, ...]) -> LlmspellError:
+    error = kind.__new__(kind)
+    error.args = args
+    return error
 
 
 class OperationCancelled(LlmspellError):  # noqa: N818 - the public name the hooks' documentation gives it
@@ -38,13 +48,6 @@ class OperationCancelled(LlmspellError):  # noqa: N818 - the public name the hoo
         self.kind = kind
         self.name = name
         self.hook = hook
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _revive, (self.reason, self.kind, self.name, self.hook)
-
-
-def _revive(reason: str, kind: str, name: str, hook: str) -> OperationCancelled:
-    return OperationCancelled(reason, kind=kind, name=name, hook=hook)
 
 
 class HookError(LlmspellError):
@@ -91,9 +94,6 @@ class UnknownBuiltinError(HookError, LookupError):
         self.name = name
         self.mend = mend
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.name, self.mend)
-
 
 class PolicyError(HookError):
     """A policy file could not be loaded."""
@@ -114,9 +114,6 @@ class PatternError(LlmspellError, ValueError):
         self.problem = problem
         self.mend = mend
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.pattern, self.position, self.problem, self.mend)
-
 
 class EventError(LlmspellError, ValueError):
     """An event, or an option of a subscription, is not usable as given."""
@@ -126,9 +123,6 @@ class EventError(LlmspellError, ValueError):
         self.what = what
         self.problem = problem
         self.mend = mend
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.what, self.problem, self.mend)
 
 
 class EventRejectedError(LlmspellError):
@@ -142,9 +136,6 @@ class EventRejectedError(LlmspellError):
         self.event_type = event_type
         self.refused = refused
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.event_type, self.refused)
-
 
 class JournalError(LlmspellError):
     """A journal cannot be opened or asked."""
@@ -154,9 +145,6 @@ class JournalError(LlmspellError):
         self.path = path
         self.problem = problem
         self.mend = mend
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.path, self.problem, self.mend)
 
 
 class SettingsError(LlmspellError, ValueError):
@@ -177,9 +165,6 @@ class AgentStateError(LlmspellError):
         self.to_state = to_state
         self.problem = problem
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.agent, self.from_state, self.to_state, self.problem)
-
 
 class TransitionTimeoutError(AgentStateError, TimeoutError):
     """A transition took longer than its time limit, and was undone."""
@@ -194,9 +179,6 @@ class TimeLimitError(LlmspellError, TimeoutError):
         self.name = name
         self.seconds = seconds
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.kind, self.name, self.seconds)
-
 
 class StateError(LlmspellError, ValueError):
     """A scope, key or value of the state is not usable as given."""
@@ -207,9 +189,6 @@ class StateError(LlmspellError, ValueError):
         self.problem = problem
         self.mend = mend
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.what, self.problem, self.mend)
-
 
 class StateConflictError(StateError):
     """Somebody else has written the value meanwhile."""
@@ -218,6 +197,3 @@ class StateConflictError(StateError):
         super().__init__(f"{key!r} in {scope}", "is not what was expected", "read it and try again")
         self.scope = scope
         self.key = key
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.scope, self.key)

@@ -7,6 +7,7 @@ from typing import Final
 import click
 
 from llmspell_otel.cli.events import kept, moment
+from llmspell_otel.cli.options import POLICIES
 from llmspell_otel.errors import LlmspellError
 from llmspell_otel.hooks import Hook, Registration
 from llmspell_otel.hooks.policies import load_policy
@@ -21,14 +22,7 @@ def command() -> None:
 
 
 @command.command("list")
-@click.option(
-    "--hooks",
-    "policies",
-    multiple=True,
-    type=click.Path(dir_okay=False),
-    metavar="POLICY.py",
-    help="A file of hooks; may be given several times.",
-)
+@POLICIES
 @click.option("--point", help="Only the hooks of this point, in either spelling.")
 @click.option("--tag", help="Only the hooks with this tag.")
 @click.option("--language", help="Only the hooks in this language.")

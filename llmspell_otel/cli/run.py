@@ -10,6 +10,7 @@ import click
 
 from llmspell_otel.cli import endpoints
 from llmspell_otel.cli.builtins import variables
+from llmspell_otel.cli.options import POLICIES
 from llmspell_otel.runtime import HOOKS_VARIABLE, JOURNAL_VARIABLE, PRELOAD_VARIABLE
 
 _PRINTED: Final = {
@@ -24,14 +25,7 @@ _PRINTED: Final = {
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
     short_help="Run a Python program, seen and steered.",
 )
-@click.option(
-    "--hooks",
-    "policies",
-    multiple=True,
-    type=click.Path(dir_okay=False),
-    metavar="POLICY.py",
-    help="A file of hooks to load first; may be given several times.",
-)
+@POLICIES
 @click.option(
     "--builtin",
     "builtins",
