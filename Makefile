@@ -18,12 +18,12 @@ LEGACY_STAMP := $(LEGACY)/.installed
 GO_MINOR := $(shell go env GOVERSION 2>/dev/null | sed -nE 's/^go1\.([0-9]+).*/\1/p')
 DEPLOY_TESTS := $(if $(shell [ "$(GO_MINOR)" -ge 25 ] 2>/dev/null && echo yes),test-deploy,test-deploy-missing)
 
-BENCHMARKS := instructions operations hooks hooks_instructions events soak telemetry builtin detection exporters export_losses
+BENCHMARKS := instructions operations hooks hooks_instructions events telemetry builtin detection exporters export_losses
 LINTS := lint-pyright lint-mypy lint-ruff lint-imports lint-spelling
 # Each file's tests stay together, in order: they may share what they start.
 BESIDE := -p no:randomly -n 2 --dist loadfile
 
-.PHONY: help demo binaries dashboards test test-core test-legacy test-deploy test-deploy-missing lint $(LINTS) fmt benchmark clean
+.PHONY: help demo binaries dashboards test test-core test-legacy test-deploy test-deploy-missing lint $(LINTS) fmt benchmark soak clean
 
 help: ## Show what can be made.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -107,6 +107,9 @@ $(RIVALS): $(STAMP)
 
 benchmark: $(STAMP) $(RIVALS) ## Measure, and print the tables.
 	@for each in $(BENCHMARKS); do echo "## $$each"; PYTHONPATH=$(RIVALS) $(BIN)/python -m tests.benchmarks.$$each; done
+
+soak: $(STAMP) ## Run the long runs of events: ten minutes and more.
+	@$(BIN)/python -m tests.benchmarks.soak
 
 clean: ## Remove what was built.
 	@rm -rf $(VENV) $(LEGACY) .cache dist build
