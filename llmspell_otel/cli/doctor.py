@@ -120,7 +120,8 @@ def _telemetry(examination: Examination | None, timeout: float) -> Iterator[Find
         return
     for signal, exporters in endpoints.exporters():
         if not exporters:
-            yield Finding(f"{signal}: printed as a tree by `run`; name an exporter to send it")
+            fate = "printed as a tree" if signal == "traces" else "left out"
+            yield Finding(f"{signal}: {fate} by `run`; name an exporter to send them")
         for exporter in exporters:
             if examination is None or not _OTLP.fullmatch(exporter):
                 yield Finding(f"{signal}: {exporter}")

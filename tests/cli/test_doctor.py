@@ -28,7 +28,8 @@ def test_it_tells_what_is_installed_and_woven() -> None:
     assert "opentelemetry-sdk 1." in ran.stdout
     assert "openai 3." in ran.stdout
     assert "join points" in ran.stdout
-    assert "printed as a tree" in ran.stdout
+    assert "traces: printed as a tree by `run`" in ran.stdout
+    assert "metrics: left out by `run`" in ran.stdout
 
 
 def test_an_endpoint_that_answers_is_well() -> None:
