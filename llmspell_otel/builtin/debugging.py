@@ -131,7 +131,7 @@ class Recorder:
     def __call__(self, context: HookContext) -> None:
         """Keep the moment of *context*; stop if a breakpoint says so; dump if the call failed."""
         settings = self.settings
-        if not (settings.selects_all or settings.selects(context.component)):
+        if not settings.selects(context.component):
             return
         moment = context.point.moment
         failed = moment is Moment.ERROR

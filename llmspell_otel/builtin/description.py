@@ -53,6 +53,8 @@ class BuiltinSettings(BaseModel):
 
     def selects(self, component: Component) -> bool:
         """Whether *component* is one that the settings ask for."""
+        if self.selects_all:
+            return True
         key = (component.type, component.name)
         known = self._selected.get(key)
         if known is None:
