@@ -113,7 +113,7 @@ def consult(slot: Slot, context: HookContext) -> Flow[Result | None]:
 
 async def consult_async(slot: Slot, context: HookContext) -> Result | None:
     """The same, awaiting; quicker than to drive it while no hook suspends."""
-    outcome = step(slot, context) if slot.step is not None else fire(slot, context)
+    outcome = step(slot, context)
     if outcome is None:
         return None
     return await drive_async(_settled(slot, context, outcome))

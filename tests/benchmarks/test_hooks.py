@@ -3,7 +3,7 @@
 import pytest
 
 from llmspell_otel.hooks.registry import registry
-from tests.benchmarks import hooks
+from tests.benchmarks import hooks, hooks_instructions
 
 
 def test_every_case_runs(caplog: pytest.LogCaptureFixture) -> None:
@@ -22,3 +22,11 @@ def test_registering_is_measured_with_hooks_there() -> None:
     assert 0 < hooks.registrations(32) < 10_000
     assert len(registry.hooks()) == 32
     registry.clear()
+
+
+def test_every_counted_case_is_one_of_the_benchmarks() -> None:
+    """Neither Valgrind nor eventkit is needed to know that a case was renamed."""
+    known = set(hooks.cases())
+    registry.clear()
+    assert {name for name in hooks_instructions.CASES if "eventkit" not in name} <= known
+    assert hooks_instructions.BASE in known

@@ -1,5 +1,6 @@
 """A hook is blamed for its own time: not for a crowded interpreter or a crowded machine."""
 
+import math
 import threading
 import time
 from collections.abc import Generator, Iterator
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from llmspell_otel.hooks import Component, Hook, HookContext, delays
+from llmspell_otel.hooks import Component, Hook, HookContext, delays, registration
 from llmspell_otel.hooks.breaker import BreakerProfile, BreakerState
 from llmspell_otel.hooks.engine import fire
 from llmspell_otel.hooks.registry import registry
@@ -133,3 +134,21 @@ def test_systems_without_books_blame_nobody_else(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("builtins.open", refused)
     delays.foreign(0.0)
     assert delays.foreign(time.perf_counter()) < 0.02
+
+
+PROBED = BreakerProfile(success_threshold=1, open_duration=0.001, slow_call_duration=0.02)
+
+
+@pytest.mark.parametrize(
+    ("waited", "state"), [(0.0, BreakerState.HALF_OPEN), (math.inf, BreakerState.CLOSED)]
+)
+def test_a_probe_is_judged_by_the_hooks_own_time(
+    monkeypatch: pytest.MonkeyPatch, waited: float, state: BreakerState
+) -> None:
+    """A slow probe is no success, unless it may have been others who made it slow."""
+    hook = Hook.register(POINT, sleeps, breaker=PROBED)
+    hook.breaker.trip("to be probed")
+    time.sleep(0.002)
+    monkeypatch.setattr(registration, "foreign", lambda began, *, suspended: waited)
+    asked()
+    assert hook.breaker.state is state
