@@ -17,7 +17,7 @@ BASE = "B: a call that does nothing"
 CASES = (
     *(
         f"{what}, k={count}"
-        for count in hooks.COUNTS
+        for count in (1, 8)
         for what in ("fire", "eventkit", "await a firing", "aiosignal, awaited")
     ),
     "make a context",
