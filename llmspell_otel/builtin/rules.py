@@ -134,29 +134,28 @@ _ROWS: Final[tuple[tuple[Family, str, str, tuple[str, ...]], ...]] = (
      r"\s{0,4}=\s{0,4}['\"(]?\1|true\b|not\s{1,4}false\b)"),
      (" or", " and", "'or", "\tor", "\nor")),
     ("sql", "tautology", (r"(?i)\b(?:and|or|having|where)\s{1,8}[('\"]{0,4}\d{1,10}[)'\"]{0,4}"
-     r"\s{0,4}=\s{0,4}['\"(]{0,3}\d{1,10}|['\")]\s{0,8}(?:and|or)\s{1,8}['\"][\w%]{0,20}["
-     r"'\"]\s{0,4}="
-     r"|\bcase\s{1,8}when\s{1,8}\(?\d{1,10}\s{0,4}="), ("=",)),
+     r"\s{0,4}=\s{0,4}['\"(]{0,3}\d{1,10}|['\")]\s{0,8}(?:and"
+     r"|or)\s{1,8}['\"][\w%]{0,20}['\"]\s{0,4}=|\bcase\s{1,8}when\s{1,8}\(?\d{1,10}\s{0,4}="),
+     ("=",)),
     ("sql", "union", (r"(?i)(?<![a-z_-])(?:0x|\d[\de]{0,8}[fd]?)?union(?:[\s(*/+!0-9]|all\b|"
      r"distinct\b"
      r"|#[^\n]{0,60}\n|--[^\n]{0,60}\n|%[0-9a-f]{2}){1,24}select(?![a-z_])"), ("union",)),
-    ("sql", "breakout", (r"(?im)^(?:[^'\"\n]{0,79}(?:[\w)\\.]['\"]|\d\s['\"])\)?\s{0,4}(?:[*/%+~-]"
-     r"(?=[^\n]{0,120}?(?:[=<>!@]|\b(?:or|and|xor|is|in|r?like|regexp|null)\b))|[<>^|&])"
-     r"|[^'\"\n]{0,79}[\w)\\.]['\"]\)?\s{0,4}(?:[!=]|(?:or|and|xor|r?like|regexp|sounds\s{1,"
-     r"4}like|in|"
-     r"is|between|div|mod)(?=[\W\d]))|\s{0,4}['\"]\s{0,4}(?:(?:or|and|xor|is|in)(?=[\W\d])|[!=|]))"
-     r"[^\n]{0,120}?(?:['\"][^\s'\"]{1,12}\s{0,4}$|[=<>!|&^~]\s{0,4}['\"]\s{0,4}$|\#[^\n]{0,40}$"
-     r"|--[^\n]{0,10}$)"), ("'", '"')),
+    ("sql", "breakout", (r"(?im)^(?:[^'\"\n]{0,79}(?:[\w)\\.]['\"]"
+     r"|\d\s['\"])\)?\s{0,4}(?:[*/%+~-](?=[^\n]{0,120}?(?:[=<>!@]|\b(?:or|and|xor|is|in|r?like"
+     r"|regexp|null)\b))|[<>^|&])|[^'\"\n]{0,79}[\w)\\.]['\"]\)?\s{0,4}(?:[!=]|(?:or|and|xor"
+     r"|r?like|regexp|sounds\s{1,4}like|in|is|between|div|mod)(?=[\W\d]))"
+     r"|\s{0,4}['\"]\s{0,4}(?:(?:or|and|xor|is|in)(?=[\W\d])"
+     r"|[!=|]))[^\n]{0,120}?(?:['\"][^\s'\"]{1,12}\s{0,4}$|[=<>!|&^~]\s{0,4}['\"]\s{0,4}$"
+     r"|\#[^\n]{0,40}$|--[^\n]{0,10}$)"), ("'", '"')),
     ("sql", "breakout", (r"(?im)^(?:[^'\"\n]{0,79}[\w)\\.])?\s{0,1}['\"]\)?\s{0,4}(?:or|and|"
      r"xor|\|\||&&)"
      r"\s{0,4}(?:[!~@+(-]{1,4}\s{0,4}['\"\w(]|[\w.]{1,30}\(|[`\w.@]{1,40}\s{0,4}(?:[=<>^]|!=|"
      r"is\s{1,4}(?:not\s{1,4})?(?:null|\\n|\d|true|false)|r?like\s{1,4}['\"(\d]|regexp\b|div\b)|"
      r"(?:true|false|null)\s{0,4}(?:--|\#|is\b|=|$))"), ("'", '"')),
-    ("sql", "bare_condition", (r"(?im)^[-+(\s]{0,6}\d[\w.)]{0,12}\s{0,4}(?<!\w)(?:or|and|xor"
-     r")\s{0,4}"
-     r"[(+!~@'-]{0,3}\w{1,30}['\")]{0,2}(?:\([^)\n]{0,30}\))?\s{0,4}(?:!?=|<>|[<>^]|"
-     r"r?like\s{1,4}['\"(\d]|is\s{1,4}(?:not\s{1,4})?null)"
-     r"|^\s{0,8}(?:or|and)\s{1,4}\w{2,30}\([^)\n]{0,40}\)"), ("or", "and")),
+    ("sql", "bare_condition", (r"(?im)^[-+(\s]{0,6}\d[\w.)]{0,12}\s{0,4}(?<!\w)(?:or|and"
+     r"|xor)\s{0,4}[(+!~@'-]{0,3}\w{1,30}['\")]{0,2}(?:\([^)\n]{0,30}\))?\s{0,4}(?:!?=|<>|[<>^]"
+     r"|r?like\s{1,4}['\"(\d]|is\s{1,4}(?:not\s{1,4})?null)|^\s{0,8}(?:or"
+     r"|and)\s{1,4}\w{2,30}\([^)\n]{0,40}\)"), ("or", "and")),
     ("sql", "subquery", (r"(?i)(?:^|[=,+(|*/-]\s{0,4}|\b(?:and|or|in|where|div)\s{0,8})"
      r"\(\s{0,4}select\b"), ("select",)),
     ("sql", "order_by_column",
@@ -201,55 +200,46 @@ _ROWS: Final[tuple[tuple[Family, str, str, tuple[str, ...]], ...]] = (
      r"|jav(?:\s|%00|&#x?[0-9a-d]{1,7};?){1,8}ascript|<\s{0,4}base\b"
      r"|<(?:meta|link)\b[^<>]{0,200}\b(?:http-equiv|stylesheet)"),
      ("vbscript", "expression(", "-moz-binding", "behavior", "@im", "&#", "jav", "<")),
-    ("prompt", "override", (r"(?i)\b(?:ignore|disregard|forget|override|bypass|do not follow)"
-     r"\s{1,4}(?:(?:all|any|every|the|your|my|of|these|those|previous|prior|above|earlier|pr"
-     r"eceding|"
-     r"other|evidence|and|system|safety|original|initial|existing)\s{1,4}){1,6}(?:instructio"
-     r"n|prompt|"
-     r"rule|direction|guideline|command|polic(?:y|ies)|constraint|message|context|training|t"
-     r"ext)s?\b"
-     r"|\b(?:ignore|disregard|forget)\s{1,4}(?:everything|anything|all|what)\s{1,4}(?:tha"
-     r"t\s{1,4}|you\s"
-     r"{1,4}(?:were|have\s{1,4}been)\s{1,4}told\s{1,4}|was\s{1,4}said\s{1,4})?(?:above|befor"
-     r"e|so\s{1,4}far)"
-     r"\b|\b(?:ignore|disregard|forget)\s{1,4}(?:the\s{1,4})above\b|previous\s{1,4}(?:instru"
-     r"ction|rule|direction|prompt)s?\s{1,4}(?:are|were|is)\s{1,4}(?:false|"
-     r"void|wrong|outdated|obsolete|cancel)"),
+    ("prompt", "override", (r"(?i)\b(?:ignore|disregard|forget|override|bypass"
+     r"|do not follow)\s{1,4}(?:(?:all|any|every|the|your|my|of|these|those|previous|prior|above"
+     r"|earlier|preceding|other|evidence|and|system|safety|original|initial"
+     r"|existing)\s{1,4}){1,6}(?:instruction|prompt|rule|direction|guideline|command|polic(?:y"
+     r"|ies)|constraint|message|context|training|text)s?\b|\b(?:ignore|disregard"
+     r"|forget)\s{1,4}(?:everything|anything|all|what)\s{1,4}(?:that\s{1,4}|you\s{1,4}(?:were"
+     r"|have\s{1,4}been)\s{1,4}told\s{1,4}|was\s{1,4}said\s{1,4})?(?:above|before|so\s{1,4}far)\b"
+     r"|\b(?:ignore|disregard|forget)\s{1,4}(?:the\s{1,4})above\b|previous\s{1,4}(?:instruction"
+     r"|rule|direction|prompt)s?\s{1,4}(?:are|were|is)\s{1,4}(?:false|void|wrong|outdated"
+     r"|obsolete|cancel)"),
      ("ignore", "disregard", "forget", "override", "bypass", "do not follow", "previous")),
-    ("prompt", "role_change", (r"(?i)\byou\s{1,4}are\s{1,4}(?:now|no\s{1,4}longer)\s{1,4}"
-     r"(?:in\s{1,4})?(?:(?:an?|the|bound|restricted|limited|DAN|developer|unrestricted|jailb"
-     r"roken)\b)|"
-     r"\b(?:DAN|developer|jailbreak|god)\s{1,4}mode\b|\bpretend\s{1,4}(?:that\s{1,4})?you\s{1,4}"
-     r"(?:have|are|can)\s{1,4}(?:no|not|unrestricted|without)\b|\bact\s{1,4}as\s{1,4}(?:an"
-     r"?\s{1,4}|the"
-     r"\s{1,4})?(?:DAN|unrestricted|jailbroken|uncensored|evil)\b|\bunrestricted\s{1,4}(?:AI|bot|"
-     r"assistant|language\s{1,4}model)\b|\bsecret\s{1,4}agenda\b|\b(?:not|no\s{1,4}longer)\s{1,4}"
-     r"(?:restricted|bound|limited)\s{1,4}by\s{1,4}(?:the|any|your|its)\s{1,4}(?:rule|guidel"
-     r"ine|polic)"),
+    ("prompt", "role_change", (r"(?i)\byou\s{1,4}are\s{1,4}(?:now"
+     r"|no\s{1,4}longer)\s{1,4}(?:in\s{1,4})?(?:(?:an?|the|bound|restricted|limited|DAN|developer"
+     r"|unrestricted|jailbroken)\b)|\b(?:DAN|developer|jailbreak|god)\s{1,4}mode\b"
+     r"|\bpretend\s{1,4}(?:that\s{1,4})?you\s{1,4}(?:have|are|can)\s{1,4}(?:no|not|unrestricted"
+     r"|without)\b|\bact\s{1,4}as\s{1,4}(?:an?\s{1,4}|the\s{1,4})?(?:DAN|unrestricted|jailbroken"
+     r"|uncensored|evil)\b|\bunrestricted\s{1,4}(?:AI|bot|assistant|language\s{1,4}model)\b"
+     r"|\bsecret\s{1,4}agenda\b|\b(?:not|no\s{1,4}longer)\s{1,4}(?:restricted|bound"
+     r"|limited)\s{1,4}by\s{1,4}(?:the|any|your|its)\s{1,4}(?:rule|guideline|polic)"),
      ("you are", "mode", "pretend", "act as", "unrestricted", "agenda", "restricted", "bound",
       "limited")),
-    ("prompt", "prompt_theft", (r"(?i)\b(?:reveal|show|print|repeat|output|leak|display|reci"
-     r"te|list|"
-     r"tell\s{1,4}me|respond\s{1,4}with|what\s{1,4}(?:is|are|was|were))"
-     r"\s{1,4}(?:(?:me|us|all|every|of|the|your|full|exact|entire|hidden|original|initials?"
-     r")\s{1,4})"
-     r"{1,5}(?:system\s{1,4}(?:prompt|message|instructions?)|(?<=hidden\s)(?:prompt|instructions?)|"
-     r"(?<=initial\s)(?:prompt|instructions?)|(?<=initials\s)instructions|instructions?\s{1,"
-     r"4}(?:that\s"
-     r"{1,4})?you\s{1,4}(?:were|have\s{1,4}been|got))"),
+    ("prompt", "prompt_theft", (r"(?i)\b(?:reveal|show|print|repeat|output|leak|display|recite"
+     r"|list|tell\s{1,4}me|respond\s{1,4}with|what\s{1,4}(?:is|are|was|were))\s{1,4}(?:(?:me|us"
+     r"|all|every|of|the|your|full|exact|entire|hidden|original"
+     r"|initials?)\s{1,4}){1,5}(?:system\s{1,4}(?:prompt|message|instructions?)"
+     r"|(?<=hidden\s)(?:prompt|instructions?)|(?<=initial\s)(?:prompt|instructions?)"
+     r"|(?<=initials\s)instructions|instructions?\s{1,4}(?:that\s{1,4})?you\s{1,4}(?:were"
+     r"|have\s{1,4}been|got))"),
      ("system", "hidden", "initial", "instruction")),
     ("prompt", "false_turn", (r"(?i)<\|(?:im_start|im_end|system|user|assistant|endoftext)\|>|"
      r"\[/?INST\]|<</?SYS>>|(?:^|\n)\s{0,4}#{2,3}\s{0,4}(?:system|new instructions?)\s{0,4}:?"
      r"\s{0,4}(?:\n|$)|</?(?:system|system_prompt|instructions)>"),
      ("<|", "inst]", "sys>>", "##", "system", "instructions>")),
-    ("prompt", "exfiltration", (r"(?i)!\[[^\]\n]{0,100}\]\(https?://[^\s)?]{1,200}\?(?:[^\s)"
-     r"&]{1,100}&){0,4}"
-     r"(?:(?:d|p|q|data|payload|text|msg|message|content|secret|info|history|chat|conversati"
-     r"on|prompt|"
-     r"leak|exfil\w{0,10}|password|summary)=|\w{1,20}=(?:[{\[<$]|%7b|%5b|%3c))|"
-     r"\b(?:send|post|forward|upload|exfiltrate|email)\s{1,4}(?:(?:all|the|your|any|"
-     r"user|every|this|conversation|chat|it)\s{1,4}){1,5}(?:history|data|secrets?|passwords?|"
-     r"credentials?|keys?|files?|contents?|messages?)\s{1,4}to\b"),
+    ("prompt", "exfiltration", (r"(?i)!\[[^\]\n]{0,100}\]\(https?://[^\s)?]{1,200}\?"
+     r"(?:[^\s)&]{1,100}&){0,4}(?:(?:d|p|q|data|payload|text|msg|message|content|secret|info"
+     r"|history|chat|conversation|prompt|leak|exfil\w{0,10}|password|summary)="
+     r"|\w{1,20}=(?:[{\[<$]|%7b|%5b|%3c))|\b(?:send|post|forward|upload|exfiltrate"
+     r"|email)\s{1,4}(?:(?:all|the|your|any|user|every|this|conversation|chat"
+     r"|it)\s{1,4}){1,5}(?:history|data|secrets?|passwords?|credentials?|keys?|files?|contents?"
+     r"|messages?)\s{1,4}to\b"),
      ("![", "send", "post", "forward", "upload", "exfiltrate", "email")),
 )  # fmt: skip
 _CHECKS: Final[Mapping[str, Callable[[str], bool]]] = {
@@ -263,37 +253,27 @@ _GROUPED: Final = frozenset({"assigned_secret", "url_password"})
 # One look at a short text instead of one for every rule. Wherever a rule fits a text, this fits it
 # in lower case: by a character, by what a mark or a number begins, by a word's beginning or a word.
 SUSPECT: Final = re.compile(
-    r"(?m)[@=+<>\[\]`$%\\|&{#\x00]"
-    r"|['\")]\s{0,8}(?:or|and|xor|r?like|regexp|sounds|in|is|between|div|mod|[-*/^~!])"
-    r"|\d[\w.)]{0,12}\s{1,4}(?:or|and|xor)[^a-z]|^\s{0,8}(?:or|and)\s{1,4}\w|\d{8}:aa|-us\d"
-    r"|\(\s{0,4}select|\.\./|/etc/|/proc/|/\.[saeg]|-----b"
-    r"|;\s{0,8}(?:drop|truncate|alter|create|delete|insert|update|exec|select"
-    r"|shutdown|declare|waitfor|if\s|while\s|begin)"
-    r"|[;\n]\s{0,8}(?:sudo|/|rm|curl|wget|nc|ba|sh|zsh|python|perl|ch|dd|mkfs|kill|cat|eval"
-    r"|crontab|reboot|scp|ssh)"
-    r"|[3-6]\d{3}[ -]?\d{4}|\d-\d\d-\d"
-    r"|(?<![a-z])(?:sk-|[sr]k_|gh[opsur]_|github_pat|gl[a-z]{2,5}-|npm_|hf_|sg\.|xox|aiza|ey"
-    r"j|bearer\s"
-    r"|pypi-a|dop_v|shp(?:at|ca|pa|ss)_|dapi[a-f0-9]|lin_api|glc_|glsa_|hvs\.|atatt3|nrak-|sq0"
-    r"|gocspx|ya29\.|gsk_|pplx-|xai-|r8_|sbp_|figd_|pmak-|pul-|rubygems_|age-se|ntn_|sk[0-9a-f]{8}"
-    r"|https://(?:hooks|\w{1,20}\.discord|discord)"
-    r"|a[ks]ia[a-z0-9]{16}|[a-z]{2}\d{2} ?[a-z0-9]{4}"
+    r"(?m)[@=+<>\[\]`$%\\|&{#\x00]|['\")]\s{0,8}(?:or|and|xor|r?like|regexp|sounds|in|is|between"
+    r"|div|mod|[-*/^~!])|\d[\w.)]{0,12}\s{1,4}(?:or|and|xor)[^a-z]|^\s{0,8}(?:or|and)\s{1,4}\w"
+    r"|\d{8}:aa|-us\d|\(\s{0,4}select|\.\./|/etc/|/proc/|/\.[saeg]|-----b|;\s{0,8}(?:drop"
+    r"|truncate|alter|create|delete|insert|update|exec|select|shutdown|declare|waitfor|if\s"
+    r"|while\s|begin)|[;\n]\s{0,8}(?:sudo|/|rm|curl|wget|nc|ba|sh|zsh|python|perl|ch|dd|mkfs|kill"
+    r"|cat|eval|crontab|reboot|scp|ssh)|[3-6]\d{3}[ -]?\d{4}|\d-\d\d-\d|(?<![a-z])(?:sk-|[sr]k_"
+    r"|gh[opsur]_|github_pat|gl[a-z]{2,5}-|npm_|hf_|sg\.|xox|aiza|eyj|bearer\s|pypi-a|dop_v"
+    r"|shp(?:at|ca|pa|ss)_|dapi[a-f0-9]|lin_api|glc_|glsa_|hvs\.|atatt3|nrak-|sq0|gocspx|ya29\."
+    r"|gsk_|pplx-|xai-|r8_|sbp_|figd_|pmak-|pul-|rubygems_|age-se|ntn_|sk[0-9a-f]{8}"
+    r"|https://(?:hooks|\w{1,20}\.discord|discord)|a[ks]ia[a-z0-9]{16}|[a-z]{2}\d{2} ?[a-z0-9]{4}"
     r"|(?:api|secret|access|auth|client|private|passw|pwd)[a-z_-]{0,12}\s{0,4}:"
     r"|order\s{1,4}by\s{1,4}(?:\d|\w{2,9}\s{0,2}\()|exec(?:ute)?\s{0,4}\(|information_schema"
-    r"|dbms_lock|into\s{1,8}outfile"
-    r"|(?:sleep|benchmark|pg_sleep|load_file|updatexml|extractvalue|group_concat|concat_ws|cha?r"
-    r"|expression)\s{0,4}\(|rm\s{1,8}-|vbscript:|behavior\s{0,4}:"
+    r"|dbms_lock|into\s{1,8}outfile|(?:sleep|benchmark|pg_sleep|load_file|updatexml|extractvalue"
+    r"|group_concat|concat_ws|cha?r|expression)\s{0,4}\(|rm\s{1,8}-|vbscript:|behavior\s{0,4}:"
     r"|(?:ignore|disregard|forget|override|bypass|follow|pretend)\s|you\s{1,4}are\s{1,4}no"
-    r"|act\s{1,4}as\s|unrestricted\s|secret\s{1,4}agenda|(?:not|longer)\s{1,4}(?:restr|bound|limit)"
-    r"|(?:dan|developer|jailbreak|god)\s{1,4}mode"
-    r"|(?:reveal|show|print|repeat|output|leak|display|recite|list|tell\s{1,4}me|respond\s{1,4}with"
-    r"|what\s{1,4}(?:is|are|was|were))\s{1,4}(?:me|us|all|every|of|the|your|full|exact|entir"
-    r"e|hidden"
-    r"|original|initial)"
-    r"|(?:send|post|forward|upload|exfiltrate|email)\s{1,4}(?:all|the|your|any|user|every|th"
-    r"is|conv|"
-    r"chat|it)\s)"
-    r"|union|previous\s|waitfor|xp_cmdshell|javascript:|jav\s|-moz-b"
+    r"|act\s{1,4}as\s|unrestricted\s|secret\s{1,4}agenda|(?:not|longer)\s{1,4}(?:restr|bound"
+    r"|limit)|(?:dan|developer|jailbreak|god)\s{1,4}mode|(?:reveal|show|print|repeat|output|leak"
+    r"|display|recite|list|tell\s{1,4}me|respond\s{1,4}with|what\s{1,4}(?:is|are|was"
+    r"|were))\s{1,4}(?:me|us|all|every|of|the|your|full|exact|entire|hidden|original|initial)"
+    r"|(?:send|post|forward|upload|exfiltrate|email)\s{1,4}(?:all|the|your|any|user|every|this"
+    r"|conv|chat|it)\s)|union|previous\s|waitfor|xp_cmdshell|javascript:|jav\s|-moz-b"
 )
 
 
