@@ -10,8 +10,9 @@ import os
 import time
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from threading import Condition, RLock, Thread
 from typing import Final, Generic, TypeVar
 
@@ -24,11 +25,10 @@ R = TypeVar("R")
 
 BOUND: Final = 0.05
 """Seconds for which nobody who makes a record is held up any longer."""
-PATIENCE: Final = 0.04
-"""Seconds that a full queue holds up who fills it, once, before records are lost.
-
-Less than the bound: who has waited wants the interpreter, and the worker may have it.
-"""
+SHARE: Final = 16
+"""Records that who finds the queue full encodes by himself, his own among them."""
+AHEAD: Final = 16 * 2**20
+"""Bytes encoded so that may wait for the worker, before records are lost."""
 
 
 class Batcher(Generic[R]):
@@ -39,17 +39,17 @@ class Batcher(Generic[R]):
         queue: records that may wait.
         batch: records handed over together.
         delay: seconds after which a smaller batch is handed over.
-        patience: seconds that `put` may wait for room.
+        ahead: bytes that makers may encode ahead of the worker.
     """
 
     def __init__(
-        self, pipe: Pipe, *, queue: int, batch: int, delay: float, patience: float = PATIENCE
+        self, pipe: Pipe, *, queue: int, batch: int, delay: float, ahead: int = AHEAD
     ) -> None:
         self._pipe = pipe
         self._limit = max(queue, 1)
         self._size = min(max(batch, 1), self._limit)
         self._delay = delay
-        self._patience = patience
+        self._ahead = ahead
         self._reset()
         if hasattr(os, "register_at_fork"):
             reset = weakref.WeakMethod(self._reset)
@@ -61,19 +61,23 @@ class Batcher(Generic[R]):
         self._lock = RLock()
         self._changed = Condition(self._lock)
         self._queue: deque[R] = deque()
+        self._parts: list[tuple[bytes, int]] = []  # encoded by makers
+        self._helped = self._bytes = 0  # records and bytes of these
         self._put = self._handed = 0  # records, ever
         self._wanted = 0  # how many of those put a flush waits for
-        self._stuck = False
         self._closed = closed
         self._deadline = float("inf")
         self._thread: Thread | None = None
 
     def put(self, record: R) -> None:
-        """Queue *record*; waits for at most `patience` if the queue is full, then counts a loss."""
+        """Queue *record*; who finds the queue full encodes a few records, as the worker would.
+
+        So makers are slowed down to what the process has time for, a millisecond at a time.
+        """
         book = self._pipe.book
         book.make(1)
         with self._lock:  # the condition's own, entered without a detour
-            if not self._closed and (len(self._queue) < self._limit or self._room()):
+            if not self._closed and len(self._queue) < self._limit:
                 self._queue.append(record)
                 self._put += 1
                 if self._thread is None:
@@ -81,8 +85,12 @@ class Batcher(Generic[R]):
                 if len(self._queue) == self._size:
                     self._changed.notify_all()
                 return
+            share = self._share(record)
             reason = "shutdown" if self._closed else "queue_full"
-        book.lose(1, reason)
+        if share:
+            self._help(share)
+        else:
+            book.lose(1, reason)
 
     def flush(self, timeout: float) -> bool:
         """Deliver all that was put before; False if that takes more than *timeout* seconds."""
@@ -106,25 +114,34 @@ class Batcher(Generic[R]):
         else:
             thread.join(max(self._deadline - time.monotonic(), 0.0))
         with self._changed:
-            left = len(self._queue)
+            left = len(self._queue) + sum(count for _, count in self._parts)
             self._queue.clear()
+            self._parts = []
         if left:
             self._pipe.book.lose(left, "shutdown")
         self._pipe.shutdown(self._deadline - time.monotonic())
 
+    def _help(self, share: Sequence[R]) -> None:
+        """Encode the *share*, and leave it to the worker to hand it over: that may take long."""
+        parts = guard.contained("batching", self._pipe.encoded, share) or []
+        with self._changed:
+            if not self._closed:
+                self._parts += parts
+                self._helped += len(share)
+                self._bytes += sum(len(body) for body, _ in parts)
+                self._changed.notify_all()
+                return
+        self._pipe.book.lose(sum(count for _, count in parts), "shutdown")
+
     # --- with the lock held -------------------------------------------------------------------
 
-    def _room(self) -> bool:
-        """Wait for room, once: who is not helped is not held up again before things move."""
-        if self._stuck:
-            return False
-        self._changed.notify_all()
-        self._changed.wait_for(lambda: self._closed or self._free(), self._patience)
-        self._stuck = not self._free()
-        return not self._stuck and not self._closed
-
-    def _free(self) -> bool:
-        return len(self._queue) < self._limit
+    def _share(self, record: R) -> Sequence[R]:
+        """The oldest few of the full queue, and *record*; nothing where there is no room for it."""
+        if self._closed or self._bytes >= self._ahead:
+            return ()
+        self._put += 1
+        oldest = [self._queue.popleft() for _ in range(min(SHARE - 1, len(self._queue)))]
+        return [*oldest, record]
 
     def _start(self) -> None:
         name = f"llmspell-batch-{self._pipe.book.signal.value}"
@@ -134,29 +151,32 @@ class Batcher(Generic[R]):
             self._thread = thread
 
     def _due(self) -> bool:
-        return len(self._queue) >= self._size or self._handed < self._wanted or self._closed
+        asked = self._handed < self._wanted and len(self._queue) > 0
+        return asked or len(self._queue) >= self._size or self._helped > 0 or self._closed
 
     # --- the thread ---------------------------------------------------------------------------
 
     def _run(self) -> None:
         with suppress_instrumentation():
-            while batch := self._next():
-                guard.contained("batching", self._pipe.enqueue, batch)
+            while work := self._next():
+                records, hand_over = work
+                guard.contained("batching", hand_over)
                 with self._changed:
-                    self._handed += len(batch)
+                    self._handed += records
                     self._changed.notify_all()
 
-    def _next(self) -> Sequence[R]:
-        """Wait for a batch; an empty one means that the work is over."""
+    def _next(self) -> tuple[int, Callable[[], object]] | None:
+        """Wait for work: how many records, and what hands them over; None when it is over."""
         with self._changed:
             while True:
                 self._changed.wait_for(self._due, self._delay if self._queue else None)
-                if self._queue or self._closed:
+                if self._queue or self._helped or self._closed:
                     break
             if time.monotonic() > self._deadline:
-                return ()
-            count = min(self._size, len(self._queue))
-            self._stuck = False
-            batch = [self._queue.popleft() for _ in range(count)]
-            self._changed.notify_all()  # there is room now, not only when they are encoded
-            return batch
+                return None
+            if self._helped:
+                parts, records = self._parts, self._helped
+                self._parts, self._helped, self._bytes = [], 0, 0
+                return records, partial(self._pipe.submit, parts)
+            batch = [self._queue.popleft() for _ in range(min(self._size, len(self._queue)))]
+            return (len(batch), partial(self._pipe.enqueue, batch)) if batch else None

@@ -54,6 +54,24 @@ def encoded(
     yield from encoded(encode, batch[half:], book)
 
 
+def joined(parts: Sequence[tuple[bytes, int]]) -> Iterator[tuple[bytes, int]]:
+    """Encoded *parts* in as few requests as receivers take.
+
+    Messages of Protocol Buffers are merged by putting them one after the other.
+    """
+    bodies: list[bytes] = []
+    count = size = 0
+    for body, records in parts:
+        if bodies and size + len(body) > MOST:
+            yield b"".join(bodies), count
+            bodies, count, size = [], 0, 0
+        bodies.append(body)
+        count += records
+        size += len(body)
+    if bodies:
+        yield b"".join(bodies), count
+
+
 def _encodable(encode: Callable[[Sequence[Any]], bytes], record: object) -> bool:
     try:
         encode((record,))

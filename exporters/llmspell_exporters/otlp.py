@@ -91,11 +91,16 @@ class Pipe:
 
     def enqueue(self, batch: Sequence[Any]) -> list[Parcel]:
         """Encode *batch*, whose records are queued in the books, and hand it over."""
+        return self.submit(self.encoded(batch))
+
+    def encoded(self, batch: Sequence[Any]) -> list[tuple[bytes, int]]:
+        """*batch* as requests, each with how many records it has; nothing is handed over yet."""
+        return list(encoding.encoded(self._encode, batch, self.book))
+
+    def submit(self, parts: Sequence[tuple[bytes, int]]) -> list[Parcel]:
+        """Hand over what is `encoded`."""
         self._keep_books()  # again, in the child of a fork
-        return [
-            self.delivery.submit(body, count)
-            for body, count in encoding.encoded(self._encode, batch, self.book)
-        ]
+        return [self.delivery.submit(body, count) for body, count in encoding.joined(parts)]
 
     def export(self, batch: Any, count: int, timeout: float | None) -> bool:
         """Account for *batch* and hand it over; wait for its first attempt up to *timeout*.

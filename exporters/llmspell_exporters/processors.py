@@ -14,7 +14,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
-from llmspell_exporters.batching import PATIENCE, Batcher
+from llmspell_exporters.batching import AHEAD, Batcher
 from llmspell_exporters.exit_budget import number
 from llmspell_exporters.otlp import LedgeredLogExporter, LedgeredSpanExporter, Pipe
 
@@ -29,20 +29,20 @@ class Limits(TypedDict, total=False):
         queue: records that may wait.
         batch: records sent together.
         delay: seconds after which a smaller batch is sent.
-        patience: seconds that a full queue may hold up who fills it.
+        ahead: bytes that threads that find a full queue may encode ahead of the worker.
     """
 
     queue: int
     batch: int
     delay: float
-    patience: float
+    ahead: int
 
 
 def _batcher(pipe: Pipe, prefix: str, delay_ms: float, **limits: Unpack[Limits]) -> Batcher[Any]:
     limits.setdefault("queue", int(number(f"{prefix}_MAX_QUEUE_SIZE", QUEUE)))
     limits.setdefault("batch", int(number(f"{prefix}_MAX_EXPORT_BATCH_SIZE", BATCH)))
     limits.setdefault("delay", number(f"{prefix}_SCHEDULE_DELAY", delay_ms) / 1000)
-    limits.setdefault("patience", PATIENCE)
+    limits.setdefault("ahead", AHEAD)
     return Batcher(pipe, **limits)
 
 

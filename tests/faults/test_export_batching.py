@@ -61,7 +61,7 @@ def test_a_burst_ten_times_the_queue_is_kept_or_counted() -> None:
     """Eight threads, a small queue: made is acknowledged or lost, to the last span."""
     with OtlpReceiver(grpc=False) as receiver:
         exporter, ledger = span_exporter(receiver)
-        with batching(exporter, queue=256, batch=64, patience=0.0) as provider:
+        with batching(exporter, queue=256, batch=64, ahead=50_000) as provider:
             burst(provider, 8, 500)
         found = account(ledger)
         assert found.made == 4000
@@ -71,13 +71,13 @@ def test_a_burst_ten_times_the_queue_is_kept_or_counted() -> None:
 
 
 def test_a_burst_loses_nothing_with_a_spool(tmp_path: Path) -> None:
-    """The receiver hangs through a burst ten times the queue: all of it arrives afterwards."""
+    """The receiver hangs while four threads end ten times the queue: all of it arrives later."""
     with OtlpReceiver(grpc=False) as receiver:
         receiver.keep_misbehaving(faults.hang())
         exporter, ledger = span_exporter(
             receiver, store=Spool(tmp_path), memory=200_000, timeout=1.0
         )
-        with batching(exporter, queue=512, batch=128, patience=2.0) as provider:
+        with batching(exporter, queue=512, batch=128) as provider:
             burst(provider, 4, 1300)
             assert account(ledger).lost == {}
             receiver.behave()
@@ -87,21 +87,22 @@ def test_a_burst_loses_nothing_with_a_spool(tmp_path: Path) -> None:
         assert account(ledger).acknowledged == 5200 == distinct(receiver)
 
 
-def test_a_full_queue_holds_up_its_caller_once_and_briefly() -> None:
-    """When the worker is stuck, the first span waits `patience`; the next ones do not."""
+def test_who_finds_a_full_queue_encodes_and_waits_for_nobody() -> None:
+    """When the worker is stuck, makers encode up to `ahead` bytes; then spans are lost."""
     with OtlpReceiver(grpc=False) as receiver:
         exporter, ledger = span_exporter(receiver)
-        with batching(exporter, queue=8, batch=8, delay=60, patience=0.1) as provider:
+        with batching(exporter, queue=8, batch=8, delay=60, ahead=10_000) as provider:
             with exporter.pipe.delivery._changed:  # the worker cannot hand anything over
+                make_spans(provider, 40)
+                assert account(ledger).lost == {}
                 started = time.monotonic()
-                make_spans(provider, 100)
-                taken = time.monotonic() - started
-            assert 0.1 <= taken < 1.0  # a hundred waits would be ten seconds
+                make_spans(provider, 400)
+                assert time.monotonic() - started < 1.0
             lost = account(ledger).lost["queue_full"]
-            assert lost >= 100 - 16
+            assert 0 < lost < 400
             assert provider.force_flush(5000)
             make_spans(provider, 5)
-        assert account(ledger).acknowledged == 100 - lost + 5
+        assert account(ledger).acknowledged == 440 - lost + 5 == distinct(receiver)
 
 
 @pytest.mark.parametrize("fault", [faults.hang(), faults.drip(0.3)], ids=["hang", "drip"])
