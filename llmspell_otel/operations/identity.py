@@ -46,6 +46,14 @@ def span_text(span_id: int) -> str:
     return span_id.to_bytes(8, "big").hex()
 
 
+_FLAGS: Final = tuple(f"{flags:02x}" for flags in range(256))
+
+
+def traceparent_of(trace: str, span: str, flags: int) -> str:
+    """The W3C header of the span of that text."""
+    return f"00-{trace}-{span}-{_FLAGS[flags]}"
+
+
 def correlation_of(trace: str) -> str:
     """The UUID form of a trace id's text."""
     return f"{trace[:8]}-{trace[8:12]}-{trace[12:16]}-{trace[16:20]}-{trace[20:]}"

@@ -28,6 +28,7 @@ from llmspell_otel.operations.identity import (
     span_text,
     suppressed,
     trace_text,
+    traceparent_of,
 )
 from llmspell_otel.operations.overhead import SAMPLED, weigh
 from llmspell_otel.operations.points import MOMENTS, Moments
@@ -206,10 +207,7 @@ class Operation:
         self.span = span_text(self.span_id)
         inherited = parent is not None and parent.trace_id == self.trace_id
         self.trace: str = parent.trace if parent and inherited else trace_text(self.trace_id)
-        self.traceparent = self._traceparent()
-
-    def _traceparent(self) -> str:
-        return f"00-{self.trace}-{self.span}-{_FLAGS[self.flags]}"
+        self.traceparent = traceparent_of(self.trace, self.span, self.flags)
 
     @property
     def correlation_id(self) -> str:
@@ -308,7 +306,7 @@ class Operation:
             self.span_id, self.trace_id = span_id, trace_id
             self.span, self.trace = span_text(span_id), trace_text(trace_id)
         self.flags = int(flags)
-        self.traceparent = self._traceparent()
+        self.traceparent = traceparent_of(self.trace, self.span, self.flags)
         return valid and not chosen
 
     def end(self, outcome: str, error: BaseException | None = None) -> None:
@@ -384,8 +382,6 @@ class Operation:
         self._input = arguments
 
 
-_FLAGS: Final = tuple(f"{flags:02x}" for flags in range(256))
-"""Trace flags as W3C headers have them."""
 _COUNTED: Final = {Kind.MODEL: "inference", Kind.TOOL: "tool"}
 
 
