@@ -15,10 +15,9 @@ def note_headers(headers: Mapping[str, str]) -> None:
     """Keep of an answer's *headers* what tells of limits, for the operation that is current."""
     operation = current.get()
     if operation is not None:
+        named = {key.lower(): value for key, value in headers.items()}
         _headers[operation] = {
-            name: value
-            for key, value in headers.items()
-            if any(part in (name := key.lower()) for part in _TOLD)
+            key: value for key, value in named.items() if any(part in key for part in _TOLD)
         }
 
 

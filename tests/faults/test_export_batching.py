@@ -70,6 +70,36 @@ def test_a_burst_ten_times_the_queue_is_kept_or_counted() -> None:
         assert found.queued == found.spooled == 0
 
 
+@pytest.mark.parametrize("threads", [1, 4, 8])
+def test_threads_that_only_end_spans_lose_none(threads: int) -> None:
+    """Ten times the usual queue, as fast as they can: what has no room they encode themselves."""
+    with OtlpReceiver(grpc=False) as receiver:
+        exporter, ledger = span_exporter(receiver)
+        with batching(exporter) as provider:
+            burst(provider, threads, 20_480 // threads)
+            assert provider.force_flush(30_000)
+        assert account(ledger).lost == {}
+        assert account(ledger).acknowledged == 20_480 == distinct(receiver)
+
+
+def test_a_shutdown_amid_a_burst_leaves_exact_books() -> None:
+    """What makers had in hand when it came is delivered or counted, like everything else."""
+    with OtlpReceiver(grpc=False) as receiver:
+        exporter, ledger = span_exporter(receiver)
+        with batching(exporter, queue=64, batch=32) as provider:
+            makers = Thread(target=burst, args=(provider, 4, 1000))
+            makers.start()
+            while account(ledger).made < 500:
+                time.sleep(0.001)
+            provider.shutdown()
+            makers.join()
+        found = account(ledger)
+        assert found.made == 4000
+        assert set(found.lost) <= {"shutdown"}
+        assert found.acknowledged == 4000 - sum(found.lost.values()) == distinct(receiver)
+        assert found.queued == 0
+
+
 def test_a_burst_loses_nothing_with_a_spool(tmp_path: Path) -> None:
     """The receiver hangs while four threads end ten times the queue: all of it arrives later."""
     with OtlpReceiver(grpc=False) as receiver:

@@ -7,6 +7,9 @@ from opentelemetry import baggage, context, trace
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.trace import SpanKind, StatusCode
 
+from llmspell_otel import tool
+from llmspell_otel.operations.ports import ports
+from llmspell_otel.telemetry import Providers, Telemetry
 from llmspell_otel.telemetry.capture import CaptureMode
 from llmspell_otel.telemetry.spans import SpanBridge
 from tests.telemetry.support import SECOND, START, TRACE, Call, Traces
@@ -394,6 +397,15 @@ def test_new_ids_come_from_the_users_generator() -> None:
     bridge = SpanBridge(Traces(id_generator=Counting()).provider)
     assert bridge.new_trace_id() >> 96 == 0x5759E988
     assert [bridge.new_span_id(), bridge.new_span_id()] == [1, 2]
+
+
+def test_operations_go_by_ids_of_the_users_generator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are asked for, where another generator than the SDK's random one is there."""
+    traces = Traces(id_generator=Counting())
+    monkeypatch.setattr(ports, "telemetry", Telemetry(Providers(traces.provider, None, None)))
+    tool(lambda: None)()
+    assert traces.only.context.span_id == 1
+    assert traces.only.context.trace_id >> 96 == 0x5759E988
 
 
 def test_other_spans_of_the_scope_keep_the_users_generator() -> None:
