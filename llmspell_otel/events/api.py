@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_GIVEN_BY_US = {"id", "sequence", "schema_version", "extra"}
+_GIVEN_BY_US = {"given_id", "sequence", "origin", "schema_version", "extra"}
 
 
 def default_bus() -> "EventBus":

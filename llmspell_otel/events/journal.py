@@ -15,9 +15,11 @@ from pathlib import Path
 from time import monotonic, time_ns
 from typing import Any, Literal, get_args
 
+from msgspec.structs import replace as replace_fields
+
 from llmspell_otel.errors import EventError, JournalError
 from llmspell_otel.events.bus import EventBus, at_last
-from llmspell_otel.events.codec import decode, encode, encode_short
+from llmspell_otel.events.codec import decode, record, short_record
 from llmspell_otel.events.event import UniversalEvent, make
 from llmspell_otel.events.forks import in_child
 from llmspell_otel.events.payload import MAX_BYTES, plain, weighs_more
@@ -313,7 +315,7 @@ def _appender(
     """Encode an event and *write* it. A closure: its names are found fastest."""
 
     def append(event: UniversalEvent) -> bool:
-        line = encode_short(event)
+        line = short_record(event)
         if not line or len(line) > limit:
             line = _encode_long(event, limit)
         return write(line)
@@ -322,14 +324,13 @@ def _appender(
 
 
 def _encode_long(event: UniversalEvent, limit: int) -> bytes:
-    line = b"" if weighs_more(event.data, limit) else encode(event)
-    return line if line and len(line) <= _ESCAPED * limit else encode(_cut(event, limit))
+    line = b"" if weighs_more(event.data, limit) else record(event)
+    return line if line and len(line) <= _ESCAPED * limit else record(_cut(event, limit))
 
 
 def _cut(event: UniversalEvent, limit: int) -> UniversalEvent:
     """The *event* with its data cut to *limit* bytes."""
-    fields = {name: getattr(event, name) for name in event.__struct_fields__}
-    return UniversalEvent(**{**fields, "data": plain(event.data, limit)})
+    return replace_fields(event, data=plain(event.data, limit))
 
 
 def _nanoseconds(time: int | datetime | None) -> int | None:

@@ -14,7 +14,6 @@ from opentelemetry.util.types import AttributeValue
 
 from llmspell_otel.errors import OperationCancelled
 from llmspell_otel.events import UniversalEvent, make
-from llmspell_otel.events.ids import uuid7
 from llmspell_otel.guard import guard
 from llmspell_otel.hooks.context import Decision, HookContext
 from llmspell_otel.hooks.results import Cache
@@ -260,15 +259,13 @@ class Operation:
                 # The one event that is published has the true ids.
                 self.facts = facts_of(self)
                 event = self._event(self.moments.started, self.facts, self.started_ns)
-        if event.id:
+        if event.correlation_id:
             ports.bus.publish(event)
 
     def _event(self, event_type: str, data: dict[str, Any], timestamp: int) -> UniversalEvent:
-        if not self.moments.listened:  # spans are made without
-            return make(event_type, data, "", self.traceparent, timestamp=timestamp, id="")
-        return make(
-            event_type, data, self.correlation_id, self.traceparent, timestamp=timestamp, id=uuid7()
-        )
+        # Spans are made without a correlation id, and what lacks it is not published.
+        run = self.correlation_id if self.moments.listened else ""
+        return make(event_type, data, run, self.traceparent, timestamp=timestamp)
 
     def _count(self) -> None:
         word = _COUNTED.get(self.aspect.kind)
@@ -330,7 +327,7 @@ class Operation:
         event = self._event(event_type, data, data["end_time"])
         if self.telemetry is not None:
             self.telemetry.end(event)
-        if event.id:
+        if event.correlation_id:
             ports.bus.publish(event)
 
     # -- what the call gave

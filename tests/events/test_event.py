@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from llmspell_otel.events import EventError, UniversalEvent, ids, make
-from llmspell_otel.events.codec import decode, encode, encode_short
+from llmspell_otel.events.codec import decode, encode, record, short_record
 
 JSON = st.recursive(
     st.none()
@@ -122,17 +123,75 @@ def test_identifiers_are_version_7_and_in_order() -> None:
     assert len(set(made)) == len(made)
 
 
-def test_identifiers_are_unique_with_a_frozen_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """More than a block of counts in one millisecond draws new random bits."""
-    monkeypatch.setattr(ids, "time_ns", lambda: 1_700_000_000_000_000_000)
-    assert len({ids.uuid7() for _ in range(200_000)}) == 200_000
+def test_the_id_of_an_event_follows_from_its_time_number_and_origin() -> None:
+    """So it costs nothing until somebody asks, and sorts as the events were made."""
+    made = [make("a") for _ in range(10_000)]
+    read = [uuid.UUID(event.id) for event in made]
+    assert {each.version for each in read} == {7}
+    assert {each.variant for each in read} == {uuid.RFC_4122}
+    assert [each.int >> 80 for each in read] == [event.timestamp // 1_000_000 for event in made]
+    assert sorted(read) == read
+    assert len(set(read)) == len(read)
+    assert made[0].id == made[0].id == structs.replace(made[0], data="other").id
 
 
-def test_identifiers_are_unique_when_the_clock_jumps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An hour back and forth repeats no identifier, and the sequence goes on."""
-    times = itertools.cycle([1_700_000_000_000_000_000, 1_699_996_400_000_000_000])
-    monkeypatch.setattr(ids, "time_ns", lambda: next(times))
-    assert len({ids.uuid7() for _ in range(200_000)}) == 200_000
+@given(st.integers(), st.integers(0, 2**70), st.integers(0, 2**42 - 1))
+def test_any_time_and_number_give_an_identifier(time: int, sequence: int, origin: int) -> None:
+    """Before 1970, in the far future, after more than four thousand million events."""
+    read = uuid.UUID(ids.derived(time, sequence, origin))
+    assert (read.version, read.variant) == (7, uuid.RFC_4122)
+    assert str(read) == ids.derived(time, sequence, origin)
+    assert read.int >> 80 == time // 1_000_000 % 2**48
+    assert read.int % 2**42 == origin
+
+
+def test_two_origins_give_two_identifiers() -> None:
+    """Two processes make their first event in the same nanosecond."""
+    assert ids.derived(0, 1, 1) != ids.derived(0, 1, 2)
+
+
+def test_identifiers_are_unique_whatever_the_clock_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stands still, or jumps an hour back and forth: no identifier comes twice."""
+    now = 1_700_000_000_000_000_000
+    for times in ([now], [now, now - 3_600_000_000_000]):
+        monkeypatch.setattr(ids, "time_ns", itertools.cycle(times).__next__)
+        assert len({ids.uuid7() for _ in range(200_000)}) == 200_000
+        assert len({make("a", timestamp=now).id for _ in range(20_000)}) == 20_000
+
+
+def test_a_record_leaves_out_what_follows_from_the_rest() -> None:
+    """What is kept by the million is short; the reader has everything back."""
+    event = make("a", 1)
+    kept = json.loads(record(event))
+    assert kept.keys() == {"event_type", "data", "timestamp", "sequence", "origin"}
+    assert decode(record(event)) == event
+    written = json.loads(encode(event))
+    assert written == {**kept, "id": event.id, "language": "python", "schema_version": "1.0"}
+
+
+@given(JSON, st.sampled_from([None, "lua"]), st.sampled_from([None, "2.0"]), st.booleans())
+def test_no_field_is_written_twice(
+    data: Any, language: str | None, version: str | None, odd: bool
+) -> None:
+    """Whatever is said by the record, the outside adds only the rest."""
+    said = {"language": language, "schema_version": version, "extra": {"later": 1} if odd else None}
+    event = make("a", data, **{name: value for name, value in said.items() if value is not None})
+    for each in (event, decode(encode(event)), decode(record(event))):
+        pairs = json.loads(encode(each), object_pairs_hook=list)
+        names = [name for name, _ in pairs]
+        assert len(set(names)) == len(names)
+        assert dict(pairs)["id"] == event.id
+        assert decode(encode(each)) == event
+
+
+def test_an_event_from_elsewhere_keeps_its_id() -> None:
+    """Whoever made it; read twice, in any process, it is the same event."""
+    line = b'{"event_type":"a","id":"theirs","timestamp":5,"sequence":7}'
+    event = decode(line)
+    assert event.id == event.given_id == "theirs"
+    assert decode(encode(event)) == decode(record(event)) == decode(line) == event
+    assert event.origin == ids.fingerprint("theirs") != make("a").origin
+    assert decode(line.replace(b"theirs", b"others")).origin != event.origin
 
 
 def test_threads_share_no_identifier_and_no_sequence() -> None:
@@ -158,7 +217,7 @@ def test_threads_share_no_identifier_and_no_sequence() -> None:
 def test_short_events_are_written_alike_in_little_room(data: Any) -> None:
     """The quick way writes what the usual way writes."""
     event = make("a.b", data, "run", tags=("x",))
-    assert encode_short(event) == encode(event)
+    assert short_record(event) == record(event)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +229,7 @@ def test_other_events_are_left_to_the_usual_way(data: Any) -> None:
     """At no great cost, however large they are."""
     event = make("a.b", data)
     began = time.process_time()
-    assert encode_short(event) == b""
+    assert short_record(event) == b""
     assert time.process_time() - began < 0.01
     assert decode(encode(event)).event_type == "a.b"
 
@@ -179,5 +238,5 @@ def test_cycles_and_later_fields_are_left_to_the_usual_way() -> None:
     """A cycle has no end, and fields of a later format are written beside the known ones."""
     cycle: list[Any] = []
     cycle.append(cycle)
-    assert encode_short(make("a.b", cycle)) == b""
-    assert encode_short(make("a.b", extra={"colour": "red"})) == b""
+    assert short_record(make("a.b", cycle)) == b""
+    assert short_record(make("a.b", extra={"colour": "red"})) == b""

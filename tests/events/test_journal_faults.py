@@ -159,9 +159,9 @@ def test_damage_in_the_middle_is_stepped_over(tmp_path: Path) -> None:
 
 def encoded(number: int) -> bytes:
     """An event as a line of the log."""
-    from llmspell_otel.events.codec import encode
+    from llmspell_otel.events.codec import record
 
-    return encode(make("n", number))
+    return record(make("n", number))
 
 
 def test_a_damaged_database_is_set_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

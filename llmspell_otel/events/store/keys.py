@@ -6,16 +6,26 @@ import msgspec
 
 from llmspell_otel.errors import EventError
 from llmspell_otel.events.codec import decode
+from llmspell_otel.events.ids import derived
 
 
 class Key(msgspec.Struct, gc=False):
-    """The fields of an event that have columns of their own."""
+    """The fields of an event that have columns of their own.
 
-    id: str
+    An event that came with an id of its own has `given_id`, and as `origin` the fingerprint of it.
+    """
+
     event_type: str
     timestamp: int
     sequence: int
+    origin: int = 0
+    given_id: str | None = msgspec.field(default=None, name="id")
     correlation_id: str = ""
+
+    @property
+    def id(self) -> str:
+        """The event's id."""
+        return self.given_id or derived(self.timestamp, self.sequence, self.origin)
 
 
 _keys = msgspec.json.Decoder(Key)
@@ -50,4 +60,6 @@ def _one_by_one(body: bytes) -> Iterator[tuple[Key, str]]:
         except EventError:
             continue
         run, kind = text(event.correlation_id), text(event.event_type)
-        yield Key(text(event.id), kind, event.timestamp, event.sequence, run), line.decode()
+        given = event.given_id and text(event.given_id)
+        key = Key(kind, event.timestamp, event.sequence, event.origin, given, run)
+        yield key, line.decode()

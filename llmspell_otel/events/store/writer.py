@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from llmspell_otel.events.codec import encode
+from llmspell_otel.events.codec import record
 from llmspell_otel.events.event import make
 from llmspell_otel.events.ids import uuid7
 from llmspell_otel.events.store import log
@@ -209,7 +209,7 @@ class LogWriter:
         lost = self._dropped - self._noted
         if lost and self._log is not None:
             with contextlib.suppress(OSError):
-                self._log.write(encode(make(LOST, {"journal": self._folder.name, "lost": lost})))
+                self._log.write(record(make(LOST, {"journal": self._folder.name, "lost": lost})))
                 self._noted += lost
                 self.notes += 1
         return lost
