@@ -162,5 +162,5 @@ def test_who_begins_to_listen_while_a_span_starts_is_told_of_the_end_alone(
     finally:
         ports.bus = before
     assert told
-    assert all(event.id for event in told)
+    assert all(event.correlation_id for event in told)
     assert "workflow:execution_started" not in {event.event_type for event in told}
