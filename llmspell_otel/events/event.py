@@ -24,7 +24,14 @@ class Metadata(NamedTuple):
     tracestate: str | None
 
 
-class UniversalEvent(Struct, frozen=True, gc=False, omit_defaults=True, forbid_unknown_fields=True):
+class UniversalEvent(
+    Struct,
+    frozen=True,
+    gc=False,
+    omit_defaults=True,
+    repr_omit_defaults=True,
+    forbid_unknown_fields=True,
+):
     """What happened, when, in what order, and as part of which trace.
 
     Making one costs about as much as six function calls; nothing is checked and `data` is not
