@@ -314,14 +314,14 @@ class NatsInbox(_Side):
             self.stats.refused += 1
             await message.term()
             return
-        origin = (message.headers or {}).get(_ORIGIN, "")
-        if event.id in self._seen:
+        origin, name = (message.headers or {}).get(_ORIGIN, ""), event.id
+        if name in self._seen:
             self.stats.duplicates += 1
         elif origin != self.link.origin and self._wanted(event):
             marked = msgspec.structs.replace(event, extra={**(event.extra or {}), RECEIVED: origin})
             self._bus.publish(marked)
             self.stats.received += 1
-        self._remember(event.id)
+        self._remember(name)
         await message.ack()
 
     def _wanted(self, event: UniversalEvent) -> bool:
