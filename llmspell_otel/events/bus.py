@@ -41,7 +41,7 @@ class EventBus:
         self._ages = itertools.count()
         self._root: Node[Subscription] = Node()
         self._branches: dict[Subscription, tuple[Branch, ...]] = {}
-        self._routes: Routes[Deliver] = Routes(self._find)
+        self._routes = Routes(self._root, _delivers)
         self.journal: Journal | None = None
         self._listeners: tuple[Callable[[], None], ...] = ()
         _buses.add(self)
@@ -100,8 +100,7 @@ class EventBus:
             self._branches[subscription] = rows
             for row in rows:
                 self._root.insert(row, subscription)
-            # A publisher that walked the old trie writes its answer into the old cache.
-            self._routes = Routes(self._find)
+            self._reroute()
         self.tell()
         return subscription
 
@@ -139,7 +138,7 @@ class EventBus:
             rows = self._branches.pop(subscription, None)
             for row in rows or ():
                 self._root.remove(row, subscription)
-            self._routes = Routes(self._find)
+            self._reroute()
         self.tell()
         if rows is None:
             return False
@@ -186,14 +185,17 @@ class EventBus:
         for subscription in self._branches:
             subscription.forked()
 
-    def _find(self, event_type: object) -> tuple[Deliver, ...]:
-        if not isinstance(event_type, str):
-            mend = "name it in segments, as `tool:execution_complete`"
-            raise EventError(f"event_type {event_type!r}", "is not text", mend)
-        found = self._root.find(event_type)
-        if len(found) > 1:
-            found.sort(key=_rank)
-        return tuple([subscription.deliver for subscription in found])
+    def _reroute(self) -> None:
+        # A publisher that walked the old trie writes its answer into the old cache.
+        old, self._routes = self._routes, Routes(self._root, _delivers)
+        old.retire()
+
+
+def _delivers(found: list[Subscription]) -> tuple[Deliver, ...]:
+    """How to serve those who were *found*, each once and in their order."""
+    if len(found) > 1:
+        found = sorted(dict.fromkeys(found), key=_rank)
+    return tuple([subscription.deliver for subscription in found])
 
 
 def _rank(subscription: Subscription) -> tuple[int, int]:

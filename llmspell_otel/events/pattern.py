@@ -64,8 +64,12 @@ def parse(pattern: str) -> tuple[Branch, ...]:
 
 
 def split(event_type: str) -> list[str]:
-    """The segments of an event's type."""
-    return event_type.replace(":", ".").split(".")
+    """The segments of an event's type.
+
+    Raises:
+        TypeError: it is no text.
+    """
+    return str.replace(event_type, ":", ".").split(".")
 
 
 class _Reader:

@@ -1,18 +1,23 @@
 """From an event's type to its subscribers, at a cost that does not grow with the others.
 
-A trie with one level per segment holds the patterns; a bounded cache of finished answers stands
-in front of it. Walking the trie keeps a set of nodes and takes one step per segment, so no
-pattern and no name makes it slower than linear.
+A trie with one level per segment holds the patterns. An automaton reads names: each of its states
+is the set of nodes where a walk through the trie may stand after the same segments. States are
+made when a name first needs them and are kept within a bound, so that a name never seen before
+costs a lookup per segment, and no pattern and no name makes it slower than linear. In front of it
+stands a bounded cache of finished answers.
 """
 
 import re
 from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
+from llmspell_otel.errors import EventError
 from llmspell_otel.events.pattern import Branch, Segment, Wildcard, parse, split
 
 MAX_CACHED = 8_192
 MAX_CACHED_LENGTH = 256
+MAX_HELD = 65_536  # nodes, steps and values that the states of one automaton refer to
+MAX_SPELLED = 256  # literals that a state may know by heart
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -21,9 +26,11 @@ S = TypeVar("S")
 class Node(Generic[T]):
     """One place in the trie: where a row of segments leads."""
 
-    __slots__ = ("globs", "here", "literals", "many", "one")
+    __slots__ = ("deep", "globs", "here", "literals", "many", "one")
 
-    def __init__(self) -> None:
+    def __init__(self, *, deep: bool = False) -> None:
+        # Whoever stands at a `**` stands there to the end: it may match any number of segments.
+        self.deep = deep
         self.literals: dict[str, Node[T]] = {}
         self.globs: tuple[tuple[re.Pattern[str], Node[T]], ...] = ()
         self.one: Node[T] | None = None
@@ -63,7 +70,7 @@ class Node(Generic[T]):
         for segment in branch:
             child = node.child(segment)
             if child is None:
-                child = Node()
+                child = Node(deep=segment is Wildcard.MANY)
                 node.attach(segment, child)
             node = child
         node.here = (*node.here, value)
@@ -83,32 +90,147 @@ class Node(Generic[T]):
             node, segment = path.pop()
             node.attach(segment, None)
 
-    def find(self, event_type: str) -> list[T]:
-        """Everything whose branch matches *event_type*, each once."""
-        active: list[Node[T]] = [self]
-        # Whoever stands at a `**` stands there to the end: it may match any number of segments.
-        deep: dict[Node[T], None] = {} if self.many is None else {self.many: None}
-        for segment in split(event_type):
-            after: list[Node[T]] = []
-            for node in (*active, *deep) if deep else active:
-                if (child := node.literals.get(segment)) is not None:
-                    after.append(child)
-                if (child := node.one) is not None:
-                    after.append(child)
-                if node.globs:
-                    after += [child for glob, child in node.globs if glob.fullmatch(segment)]
-            for node in after:
-                if (many := node.many) is not None:
-                    deep[many] = None
-            active = after
-        found = [value for node in (*active, *deep) for value in node.here]
-        return list(dict.fromkeys(found)) if len(found) > 1 else found
+
+class State(Generic[T, S]):
+    """All the nodes where a walk may stand after the same segments.
+
+    Attributes:
+        steps: The state after a segment that a pattern spells out; None if not known yet.
+        other: The state after any segment that is not among the steps; None if not known yet, or
+            if there are several.
+        answer: What a name that ends here is given; None if not known yet.
+    """
+
+    __slots__ = ("answer", "nodes", "other", "steps")
+
+    def __init__(self, nodes: frozenset[Node[T]]) -> None:
+        self.nodes = nodes
+        self.steps: dict[str, State[T, S] | None] = {}
+        self.other: State[T, S] | None = None
+        self.answer: tuple[S, ...] | None = None
+
+    def after(self, segment: str) -> tuple[list[Node[T]], bool, bool]:
+        """The nodes that *segment* leads to, if a pattern spells it out, if one looks into it."""
+        nodes: list[Node[T]] = []
+        spelled = seen = False
+        for node in self.nodes:
+            if node.deep:
+                nodes.append(node)
+            if (child := node.one) is not None:
+                nodes.append(child)
+            if (child := node.literals.get(segment)) is not None:
+                nodes.append(child)
+                spelled = True
+            if node.globs:
+                nodes += [child for glob, child in node.globs if glob.fullmatch(segment)]
+                seen = True
+        return nodes, spelled, seen
+
+    def settle(self, other: "State[T, S]") -> int:
+        """Let every segment that no pattern spells out lead to *other*; tell what that takes."""
+        spelled = [node.literals for node in self.nodes]
+        if sum(map(len, spelled)) > MAX_SPELLED:
+            return 0
+        # Segments without a state yet are looked at when they come: see `Routes.find`.
+        steps, known = self.steps, dict(self.steps)
+        for literals in spelled:
+            steps |= dict.fromkeys(literals)
+        steps |= known
+        self.other = other
+        return len(steps)
+
+    def forget(self) -> None:
+        """Know no other state any more; whoever stands here still finds his way."""
+        self.other = None
+        self.steps |= dict.fromkeys(self.steps)
+
+
+class Routes(dict[str, tuple[S, ...]], Generic[T, S]):
+    """The answers to names: what *finish* makes of the values that hang at a matching branch.
+
+    They hold for the trie as it stands: after a change make another and `retire` this one.
+    """
+
+    __slots__ = ("_finish", "_held", "_root", "_start", "_states")
+
+    def __init__(self, root: Node[T], finish: Callable[[list[T]], tuple[S, ...]]) -> None:
+        super().__init__()
+        self._root = root
+        self._finish = finish
+        self._states: dict[frozenset[Node[T]], State[T, S]] = {}
+        self._start: State[T, S] | None = None
+        self._held = 0
+
+    def __missing__(self, event_type: str) -> tuple[S, ...]:
+        answer = self.find(event_type)
+        if len(event_type) <= MAX_CACHED_LENGTH:
+            if len(self) >= MAX_CACHED:
+                self.clear()
+            self[event_type] = answer
+        return answer
+
+    def find(self, event_type: str) -> tuple[S, ...]:
+        """The answer to *event_type*, which is not kept.
+
+        Raises:
+            EventError: *event_type* is no text.
+        """
+        try:
+            segments = split(event_type)
+        except TypeError:
+            mend = "name it in segments, as `tool:execution_complete`"
+            raise EventError(f"event_type {event_type!r}", "is not text", mend) from None
+        state = self._start or self._begin()
+        for segment in segments:
+            state = state.steps.get(segment, state.other) or self._step(state, segment)
+        return self._end(state) if state.answer is None else state.answer
+
+    def retire(self) -> None:
+        """Let go of everything; whoever is on a walk still finds what he would have found."""
+        states, self._states, self._start, self._held = self._states, {}, None, 0
+        self.clear()
+        for state in states.values():  # they refer to each other, in circles
+            state.forget()
+
+    def _begin(self) -> State[T, S]:
+        self._start = start = self._state([self._root])
+        return start
+
+    def _step(self, state: State[T, S], segment: str) -> State[T, S]:
+        nodes, spelled, seen = state.after(segment)
+        after = self._state(nodes)
+        if spelled:
+            state.steps[segment] = after
+            self._hold(1)
+        elif not seen:
+            self._hold(state.settle(after))
+        return after
+
+    def _end(self, state: State[T, S]) -> tuple[S, ...]:
+        found = [value for node in state.nodes for value in node.here]
+        state.answer = answer = self._finish(found)
+        self._hold(len(answer))
+        return answer
+
+    def _state(self, nodes: list[Node[T]]) -> State[T, S]:
+        nodes += [node.many for node in nodes if node.many is not None]
+        key = frozenset(nodes)
+        state = self._states.get(key)
+        if state is None:
+            state = self._states[key] = State(key)
+            self._hold(len(key))
+        return state
+
+    def _hold(self, more: int) -> None:
+        self._held += more
+        if self._held > MAX_HELD:
+            self.retire()
 
 
 class Pattern:
     """One pattern, ready to be asked."""
 
-    __slots__ = ("_root", "text")
+    __slots__ = ("_routes", "text")
 
     def __init__(self, text: str) -> None:
         """Read *text*.
@@ -117,32 +239,26 @@ class Pattern:
             PatternError: *text* is not in the grammar.
         """
         self.text = text
-        self._root: Node[bool] = Node()
-        for branch in parse(text):
-            self._root.insert(branch, True)
+        self._routes = routes((text,))
 
     def matches(self, event_type: str) -> bool:
         """Whether an event of *event_type* is meant."""
-        return bool(self._root.find(event_type))
+        return bool(self._routes.find(event_type))
 
     def __repr__(self) -> str:
         return f"Pattern({self.text!r})"
 
 
-class Routes(dict[str, tuple[S, ...]], Generic[S]):
-    """Finished answers by event type; asks *find* for the missing ones and stays bounded."""
+def routes(patterns: Iterable[str]) -> Routes[bool, bool]:
+    """Answers that are empty for the names that none of *patterns* means.
 
-    def __init__(self, find: Callable[[str], tuple[S, ...]]) -> None:
-        super().__init__()
-        self._find = find
-
-    def __missing__(self, event_type: str) -> tuple[S, ...]:
-        found = self._find(event_type)  # refuses what is no text
-        if len(event_type) <= MAX_CACHED_LENGTH:
-            if len(self) >= MAX_CACHED:
-                self.clear()
-            self[event_type] = found
-        return found
+    Raises:
+        PatternError: one of them is not in the grammar.
+    """
+    root: Node[bool] = Node()
+    for branch in branches(patterns):
+        root.insert(branch, True)
+    return Routes(root, lambda found: tuple(found[:1]))
 
 
 def branches(patterns: Iterable[str]) -> tuple[Branch, ...]:

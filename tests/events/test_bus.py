@@ -1,9 +1,12 @@
 """Publishing, routing, inline delivery and the books."""
 
 import contextvars
+import gc
 import logging
+import random
 import threading
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -107,8 +110,6 @@ def test_a_pattern_can_be_unsubscribed(bus: EventBus) -> None:
 
 def test_a_lambda_is_never_lost(bus: EventBus) -> None:
     """The bus holds the handler; nobody has to keep the handle."""
-    import gc
-
     got: list[UniversalEvent] = []
     bus.subscribe("a", lambda event: got.append(event))  # noqa: PLW0108 - a lambda on purpose
     gc.collect()
@@ -341,6 +342,64 @@ def test_routing_agrees_with_the_reference_at_all_times(
         bus.publish(make(name))
         assert got == [each for each, (text, _) in live.items() if matches(text, name)]
         assert bus.wants(name) is bool(got)
+
+
+SEGMENTS = st.sampled_from(["a", "b", "*", "**", "?", "a*", "*b", "[ab]", "{a,b}", "{a.b,**}"])
+ROWS = st.lists(SEGMENTS, min_size=1, max_size=4).map(".".join)
+NAMES = st.lists(st.sampled_from(["a", "b", "ab", "c", ""]), min_size=1, max_size=5).map(".".join)
+
+
+@pytest.mark.parametrize("spelled", [0, 1, router.MAX_SPELLED])
+@pytest.mark.parametrize("held", [0, 7, router.MAX_HELD])
+@given(patterns=st.lists(ROWS, max_size=5), names=st.lists(NAMES, max_size=20))
+def test_what_was_learnt_from_other_names_changes_no_answer(
+    patterns: list[str], names: list[str], held: int, spelled: int
+) -> None:
+    """Many names in a row are answered as by the oracle, with room to remember much or nothing."""
+    with mock.patch.multiple(router, MAX_HELD=held, MAX_SPELLED=spelled, MAX_CACHED=3):
+        bus, got = EventBus(), list[int]()
+        for number, pattern in enumerate(patterns):
+            bus.subscribe(pattern, lambda event, number=number: got.append(number))
+        for name in names:
+            got.clear()
+            bus.publish(make(name))
+            assert got == [each for each, text in enumerate(patterns) if matches(text, name)]
+
+
+def test_no_pattern_makes_the_router_hold_more_than_its_bound(bus: EventBus) -> None:
+    """A pattern with a million states costs what it costs without any, and memory stays."""
+    handle = bus.subscribe("**.a" + ".*" * 20, lambda event: None)
+    choose, wanted = random.Random(7), 0
+    for _ in range(2_000):
+        row = choose.choices("ab", k=60)
+        wanted += row[-21] == "a"
+        bus.publish(make(".".join(row)))
+        assert bus._routes._held <= router.MAX_HELD
+        assert len(bus._routes._states) <= router.MAX_HELD
+    bus.publish(make(".".join(choose.choices("ab", k=100_000))))
+    assert bus._routes._held <= router.MAX_HELD
+    assert handle.stats.delivered in (wanted, wanted + 1)
+
+
+def states() -> int:
+    """How many states of automata there are in the process."""
+    return sum(isinstance(each, router.State) for each in gc.get_objects())
+
+
+def test_subscriptions_that_came_and_went_leave_no_garbage(bus: EventBus) -> None:
+    """What the router learnt goes with the change that made it stale, without the collector."""
+    bus.subscribe(["**.done", "a.*"], lambda event: None)
+    gc.collect()
+    before = states()
+    gc.disable()
+    try:
+        for number in range(200):
+            bus.publish(make(f"a.{number}.b.done"))
+            with bus.subscribe("a.b", lambda event: None):
+                bus.publish(make("a.b"))
+        assert states() - before < 20
+    finally:
+        gc.enable()
 
 
 def test_the_cache_stays_bounded(bus: EventBus) -> None:

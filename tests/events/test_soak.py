@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+from paho.mqtt.matcher import MQTTMatcher
 
 from llmspell_otel.events import EventBus, UniversalEvent, make, router
 from tests.benchmarks.soak import companies, held, sleepy
@@ -82,6 +83,27 @@ def test_names_without_end_leave_nothing_behind() -> None:
     assert len(bus._routes) <= router.MAX_CACHED
     assert max(marks[4:]) - min(marks[4:]) < 5
     assert published < 143 * calls
+
+
+@pytest.mark.parametrize("others", [0, 10_000])
+def test_a_new_name_costs_no_more_than_a_well_kept_trie(others: int) -> None:
+    """Finding whom a name that was never seen before means: within twice of paho's matcher.
+
+    The two take turns; the quietest turn of either counts.
+    """
+    bus, matcher = EventBus(), MQTTMatcher()
+    bus.subscribe("tool.*.done", nothing)
+    matcher["tool/+/done"] = nothing
+    for number in range(others):
+        bus.subscribe(f"area{number}.*.part", nothing)
+        matcher[f"area{number}/+/part"] = nothing
+    ours, theirs = [], []
+    for turn in range(10):
+        names = [f"tool.{turn}x{number}.done" for number in range(5_000)]
+        topics = [name.replace(".", "/") for name in names]
+        ours.append(spent(lambda n=names: [bus.wants(x) for x in n]))
+        theirs.append(spent(lambda n=topics: [[*matcher.iter_match(x)] for x in n]))
+    assert min(ours) < 2 * min(theirs)
 
 
 def test_coming_and_going_leaves_nothing_behind() -> None:

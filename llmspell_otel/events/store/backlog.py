@@ -9,7 +9,7 @@ from itertools import compress, repeat
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Self
 
-from llmspell_otel.events.router import Pattern, Routes
+from llmspell_otel.events.router import routes
 from llmspell_otel.events.store import log
 from llmspell_otel.events.store.index import Index, Query
 from llmspell_otel.events.store.keys import Key, keyed, keys, text
@@ -171,10 +171,7 @@ def _needle(run: str | None) -> bytes:
 
 def _wanted(query: Query) -> Callable[[Key], bool]:
     """Whether an event with that key is asked for."""
-    patterns = [Pattern(each) for each in query.patterns]
-    kinds: Routes[bool] = Routes(
-        lambda name: (True,) if not patterns or any(p.matches(name) for p in patterns) else ()
-    )
+    kinds = routes(query.patterns or ("*",))
     run = None if query.correlation_id is None else text(query.correlation_id)
     since = query.since if query.since is not None else -_FOR_EVER
     until = query.until if query.until is not None else _FOR_EVER
