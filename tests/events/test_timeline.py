@@ -2,7 +2,6 @@
 
 import random
 from decimal import Decimal
-from html.parser import HTMLParser
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 
 from llmspell_otel.events import UniversalEvent, make
 from llmspell_otel.events.timeline import Timeline, build, page, waterfall
+from llmspell_otel.events.timeline.text import seconds
 
 MS = 1_000_000
 T0 = 1_767_225_600_000_000_000
@@ -128,6 +128,66 @@ def test_the_critical_path_is_what_the_end_waited_for(timeline: Timeline) -> Non
     """Not the lookup that was over before its neighbour."""
     assert sorted(names(timeline.critical_path())) == ["answer", "desk", "fetch", "think"]
     assert build([]).critical_path() == []
+
+
+def test_the_waits_of_a_run_are_its_duration(timeline: Timeline) -> None:
+    """Each operation on the path has its own part of the run, and nothing is left over."""
+    waits = timeline.waits()
+    told = {timeline[key].name: round(value, 9) for key, value in waits.items()}
+    assert told == {"desk": 0.01, "answer": 0.39, "fetch": 0.4, "think": 0.2}
+    assert sum(waits.values()) == pytest.approx(timeline.duration)
+
+
+def test_clocks_that_part_a_little_do_not_break_the_path() -> None:
+    """A call that seems to end a moment after its successor began was waited for all the same."""
+    events = [
+        *operation("a", None, "agent", 0, 100),
+        *operation("b", "a", "tool", 0, 51),
+        *operation("c", "a", "tool", 50, 100),
+    ]
+    assert names(build(events).critical_path()) == ["a", "c", "b"]
+
+
+def test_a_run_of_several_roots_waits_for_each() -> None:
+    """One after the other, with a pause between in which nothing was running."""
+    events = [*operation("a", None, "agent", 0, 40), *operation("b", None, "agent", 60, 100)]
+    timeline = build(events)
+    assert names(timeline.critical_path()) == ["b", "a"]
+    assert sum(timeline.waits().values()) == pytest.approx(0.080)
+
+
+@given(st.lists(st.tuples(st.integers(0, 99), st.integers(0, 99), st.integers(0, 9)), max_size=12))
+def test_no_moment_of_a_run_is_waited_for_twice(spans: list[tuple[int, int, int]]) -> None:
+    """Whatever the times and parents, the waits are not negative, and no more than the run."""
+    events = [
+        event
+        for number, (one, other, parent) in enumerate(spans)
+        for event in operation(
+            f"{number}", f"{parent}" if parent < number else None, "tool", *sorted((one, other))
+        )
+    ]
+    timeline = build(events)
+    waits = timeline.waits().values()
+    assert all(wait >= 0 for wait in waits)
+    assert sum(waits) <= timeline.duration + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0 s"),
+        (0.0000005, "0 s"),
+        (0.000961, "961 µs"),
+        (0.0123, "12.3 ms"),
+        (0.9996, "1 s"),
+        (119.4, "119 s"),
+        (1234, "20 min 34 s"),
+        (11_220, "3 h 07 min"),
+    ],
+)
+def test_durations_have_the_unit_that_suits_them(value: float, text: str) -> None:
+    """Three digits, and never a power of ten."""
+    assert seconds(value) == text
 
 
 @pytest.mark.parametrize(
@@ -254,92 +314,3 @@ def test_the_waterfall_reads_well(timeline: Timeline) -> None:
     assert lines[6].strip() == "⚑ guard at tool:error → replace: stale"
     assert "2 attempts" in lines[7]
     assert [line[0] for line in lines[1:]] == ["◆", "◆", " ", " ", "◆", " ", "◆"]
-
-
-class Reader(HTMLParser):
-    """Checks that tags nest, and gathers what matters."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.links: list[str] = []
-        self.tags: list[str] = []
-        self.text = ""
-
-    def handle_starttag(self, tag: str, attrs: Any) -> None:
-        self.tags.append(tag)
-        self.links += [value for name, value in attrs if name in {"src", "href"}]
-        self.links += [name for name, _ in attrs if name.startswith("on")]
-        if tag not in {"meta", "br"}:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
-def test_the_page_is_self_contained(timeline: Timeline) -> None:
-    """Well-formed, without links and scripts; time, money and hooks are on it."""
-    reader = Reader()
-    written = "".join(page(timeline, RUN))
-    reader.feed(written)
-    assert reader.open == []
-    assert reader.links == [f"#{ident('fetch')}"]  # within the page
-    assert "script" not in reader.tags
-    assert "default-src 'none'" in written
-    assert reader.tags.count("details") == 6 + 2  # calls, and the events that are none
-    for text in ("Where the time went", "Where the money went", "What the hooks did", "guard"):
-        assert text in reader.text
-    assert "TimeoutError" in reader.text
-    assert "gen_ai.usage.input_tokens" in reader.text
-
-
-EVIL = '</pre><script>alert(1)</script>"><img src=x onerror=y>\x1b[31m\u202e\x00'
-
-
-def hostile() -> list[UniversalEvent]:
-    """A call that has markup, escapes and bidi for a name, attribute, error and hook."""
-    made = operation(
-        "x",
-        None,
-        "tool",
-        0,
-        9,
-        outcome="error",
-        attributes={EVIL: EVIL},
-        error={"type": EVIL, "stacktrace": EVIL},
-        decisions=[
-            {
-                "hook": EVIL,
-                "point": EVIL,
-                "result": EVIL,
-                "reason": EVIL,
-                "attributes": {EVIL: EVIL},
-            }
-        ],
-        hooks=[{"hook": EVIL, "point": EVIL, "duration": EVIL}],
-    )
-    for event in made:
-        event.data["name"] = EVIL
-        event.data["operation"] += EVIL
-    return [*made, make(EVIL, {"evil": EVIL})]
-
-
-def test_hostile_text_is_only_text() -> None:
-    """Markup, escapes and bidi are neither run nor obeyed, in a page and in a terminal."""
-    timeline = build(hostile())
-    written = "".join(page(timeline, EVIL))
-    reader = Reader()
-    reader.feed(written)
-    assert "script" not in reader.tags
-    assert "img" not in reader.tags
-    assert all(link.startswith("#") for link in reader.links)
-    for text in (written, *waterfall(timeline)):
-        import click
-
-        plain = click.unstyle(text)
-        assert "\x1b" not in plain
-        assert "\u202e" not in plain
-        assert "\x00" not in plain

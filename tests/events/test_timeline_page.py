@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Generator
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,23 +14,28 @@ from typing import Any, NamedTuple
 import pytest
 from playwright.sync_api import Browser, Locator, Page
 
+from llmspell_otel.events import UniversalEvent
 from llmspell_otel.events.codec import decode
+from llmspell_otel.events.router import Pattern
 from llmspell_otel.events.timeline import build, page
+from llmspell_otel.telemetry.capture import CAPTURE
 from tests.events.browser import Watch, chromium
-from tests.events.test_timeline import hostile
+from tests.events.test_timeline_written import hostile, many
 
 pytest.importorskip("agents", reason="the support desk is a program of openai-agents")
 
 ROOT = Path(__file__).parents[2]
+ENDS = "*:*_{complete,error}"
 CLI = (sys.executable, "-m", "llmspell_otel.cli")
 # A child runs a whole agent, and the browser starts cold.
 pytestmark = pytest.mark.timeout(300)
 
 
 class Run(NamedTuple):
-    """A run of the support desk: its page, and the ends of its calls as the journal has them."""
+    """A run of the support desk: its page, and its events as the journal has them."""
 
     url: str
+    events: list[UniversalEvent]
     ends: list[dict[str, Any]]
 
 
@@ -47,12 +53,13 @@ def command(*words: str, **variables: str) -> str:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The demo, run with a journal; then the command line makes the page of it."""
     folder = tmp_path_factory.mktemp("desk")
-    journal = {"LLMSPELL_OTEL_JOURNAL": str(folder / "journal")}
+    journal = {"LLMSPELL_OTEL_JOURNAL": str(folder / "journal"), CAPTURE: "SPAN_ONLY"}
     command(sys.executable, "-m", "docs.examples.support_desk.demo", **journal)
     command(*CLI, "timeline", "last", "--html", str(folder / "run.html"), **journal)
-    lines = command(*CLI, "events", "query", "--json", "*:*_{complete,error}", **journal)
-    ends = [decode(line).data for line in lines.splitlines()]
-    return Run((folder / "run.html").as_uri(), ends)
+    lines = command(*CLI, "events", "query", "--json", **journal)
+    events = [decode(line) for line in lines.splitlines()]
+    ends = [event.data for event in events if Pattern(ENDS).matches(event.event_type)]
+    return Run((folder / "run.html").as_uri(), events, ends)
 
 
 @pytest.fixture(scope="module")
@@ -65,13 +72,33 @@ def browser() -> Generator[Browser]:
 @pytest.fixture
 def opened(browser: Browser, run: Run) -> Generator[Page]:
     """The page, opened from the file; nothing may be asked of a network, or go wrong."""
-    with browser.new_context() as context:
+    with seen(browser, run.url) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of a run of five thousand calls."""
+    file = tmp_path_factory.mktemp("large") / "run.html"
+    file.write_text("".join(page(build(many(5_000)))), "utf-8")
+    return file.as_uri()
+
+
+@contextmanager
+def seen(browser: Browser, url: str, **options: Any) -> Generator[Page]:
+    """The page at *url*, once its script has drawn it."""
+    with browser.new_context(viewport=WINDOW, **options) as context:
+        context.set_default_timeout(10_000)
         found = context.new_page()
         watch = Watch(found)
-        found.goto(run.url)
+        found.goto(url)
+        found.wait_for_selector("body.ready")
+        if "#" not in url:
+            found.evaluate("document.querySelector('.work').scrollIntoView()")
+            found.wait_for_selector(".row")
         yield found
         assert watch.trouble == []
-        assert watch.requests == [run.url]
+        assert {request.partition("#")[0] for request in watch.requests} == {url.partition("#")[0]}
 
 
 def acted(end: dict[str, Any]) -> list[dict[str, Any]]:
@@ -80,44 +107,157 @@ def acted(end: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def row(opened: Page, operation: str) -> Locator:
-    """The row of the waterfall for the call with that id."""
-    return opened.locator(f"details[id='{operation}']")
+    """The row of the waterfall for the call with that id, in sight."""
+    found = opened.locator(f".row[data-id='{operation}']")
+    found.scroll_into_view_if_needed()
+    return found
 
 
-def figures(call: Locator) -> dict[str, str]:
-    """The figures that an open call shows, by name."""
-    pairs = call.locator("dl.figures > div")
+def inside(opened: Page) -> Locator:
+    """What is inside the open call."""
+    return opened.locator("#inside")
+
+
+def rows(opened: Page) -> list[str]:
+    """The names of the rows that are drawn."""
+    return opened.locator(".row .name b").all_inner_texts()
+
+
+def figures(opened: Page) -> dict[str, str]:
+    """The figures that the open call shows, by name."""
+    pairs = inside(opened).locator("dl.figures > div")
     return {
         each.locator("dt").inner_text(): each.locator("dd").inner_text() for each in pairs.all()
     }
 
 
 def test_a_click_opens_a_model_call_and_shows_its_tokens_and_cost(opened: Page, run: Run) -> None:
-    """Each model call is shut, opens at a click, and shows what the journal says it used."""
+    """Each model call opens at a click, and shows what the journal says it used."""
     models = [end for end in run.ends if end["kind"] == "model"]
     assert len(models) == 5
+    assert not inside(opened).is_visible()
     for end in models:
-        call = row(opened, end["operation"])
-        inside = call.locator(".figures")
-        assert not inside.is_visible()
-        call.locator("summary").first.click()
-        assert inside.is_visible()
-        shown = figures(call)
+        row(opened, end["operation"]).click()
+        shown = figures(opened)
         attributes = end["attributes"]
         assert number(shown["Input tokens"]) == attributes["gen_ai.usage.input_tokens"]
         assert number(shown["Output tokens"]) == attributes["gen_ai.usage.output_tokens"]
         cost = Decimal(end["cost"]).quantize(Decimal("0.000001"))
         assert Decimal(shown["Cost"].removeprefix("$")) == cost > 0
-        call.locator("summary").first.click()
-        assert not inside.is_visible()
+    row(opened, models[-1]["operation"]).click()
+    assert not inside(opened).is_visible()
 
 
-def test_the_keyboard_opens_a_call_too(opened: Page, run: Run) -> None:
-    """Focus and Enter do what a click does."""
-    call = row(opened, next(end["operation"] for end in run.ends if end["kind"] == "model"))
-    call.locator("summary").first.focus()
-    opened.keyboard.press("Enter")
-    assert call.locator(".figures").is_visible()
+def test_one_reads_what_went_in_and_came_out(opened: Page, run: Run) -> None:
+    """The mail as it was sent, with the address in it masked, and what the tool answered."""
+    [mail] = [end for end in run.ends if end["name"] == "send_email"]
+    row(opened, mail["operation"]).click()
+    given = inside(opened).locator("pre.input").inner_text()
+    assert "ada@example.com" in given
+    assert "[address]" in given
+    assert "ada.lovelace@analytical.example" not in given
+    assert inside(opened).locator("pre.output").inner_text()
+
+
+def test_one_sees_attempts_and_errors(opened: Page, run: Run) -> None:
+    """How often a call was made, what each attempt's hook answered, and what was refused."""
+    [looked] = [end for end in run.ends if end["attempts"] > 1]
+    call = row(opened, looked["operation"])
+    assert call.locator(".badge").inner_text() == f"{looked['attempts']} attempts"
+    call.click()
+    assert figures(opened)["Attempts"] == str(looked["attempts"])
+    assert inside(opened).inner_text().count("tool:error") >= 2 * len(acted(looked))
+
+
+def test_the_keyboard_does_all_that_the_mouse_does(opened: Page, run: Run) -> None:
+    """Down and up, in and out, open, zoom, search and back."""
+    press = opened.keyboard.press
+    press("ArrowDown")
+    selected = opened.locator(".row.selected .name b")
+    assert selected.inner_text() == rows(opened)[0] == "triage"
+    for key, name in (("ArrowDown", "turn triage"), ("ArrowRight", "gpt-5-mini")):
+        press(key)
+        assert selected.inner_text() == name
+    press("Enter")
+    assert inside(opened).is_visible()
+    press("ArrowDown")
+    assert "look_up_order" in inside(opened).locator("header").inner_text()
+    press("Escape")
+    assert not inside(opened).is_visible()
+    press("z")
+    assert opened.locator("#whole").is_visible()
+    press("Escape")
+    assert not opened.locator("#whole").is_visible()
+    press("ArrowLeft")
+    assert selected.inner_text() == "turn triage"
+    everything = len(rows(opened))
+    press("ArrowLeft")
+    assert "3 more" in opened.locator(".row.selected").inner_text()
+    assert len(rows(opened)) == everything - 3
+    press("ArrowRight")
+    assert len(rows(opened)) == everything == len(run.ends)
+    press("/")
+    opened.keyboard.type("deny_dangerous:")
+    press("Enter")
+    assert selected.inner_text() == "delete_customer"
+    press("/")
+    press("Escape")
+    assert len(rows(opened)) == everything
+
+
+def test_calls_are_found_by_anything_in_them(opened: Page) -> None:
+    """Words of a name, an argument or a hook; kinds and troubles; with the callers of each."""
+    search = opened.locator("#search")
+    search.fill("address mask_email")
+    assert rows(opened)[-1] == "send_email"
+    assert opened.locator("#count").inner_text() == "1 of 19 calls"
+    assert opened.locator(".row.context").count() == len(rows(opened)) - 1
+    search.fill("nobody says this")
+    assert opened.locator("#list").inner_text() == "No call is like that."
+    search.fill("")
+    opened.locator("#filters button", has_text="model").click()
+    assert opened.locator("#count").inner_text() == "5 of 19 calls"
+    opened.locator("#filters button", has_text="tool").click()
+    opened.locator("#filters button", has_text="hooks").click()
+    assert opened.locator("#count").inner_text() == "4 of 19 calls"
+
+
+def test_callers_can_be_collapsed(opened: Page) -> None:
+    """One by a click on its sign, all by a button."""
+    everything = rows(opened)
+    opened.locator(".row .twist").nth(1).click()
+    assert len(rows(opened)) == len(everything) - 3
+    assert not inside(opened).is_visible()
+    opened.locator("#fold").click()
+    assert rows(opened) == everything
+    opened.locator("#fold").click()
+    assert rows(opened) == ["triage", "turn triage", "turn triage", "refunds"]
+
+
+def test_a_part_of_the_run_can_be_looked_at(opened: Page, run: Run) -> None:
+    """Dragged on the axis: only calls of that time are there, and bars lie in it."""
+    axis = box(opened.locator("#axis"))
+    opened.mouse.move(axis["x"] + axis["width"] * 0.5, axis["y"] + 5)
+    opened.mouse.down()
+    opened.mouse.move(axis["x"] + axis["width"], axis["y"] + 5, steps=4)
+    opened.mouse.up()
+    starts = [end["start_time"] for end in run.ends]
+    whole = max(end["end_time"] for end in run.ends) - min(starts)
+    middle = min(starts) + whole / 2
+    late = [end for end in run.ends if end["end_time"] > middle + whole / 100]
+    some = [end for end in run.ends if end["end_time"] > middle - whole / 100]
+    assert len(late) <= len(rows(opened)) <= len(some) < len(run.ends)
+    opened.locator("#whole").click()
+    assert len(rows(opened)) == len(run.ends)
+
+
+def test_a_link_leads_to_a_call(browser: Browser, run: Run) -> None:
+    """The address of the page with a call's id opens that call, and follows what is opened."""
+    models = [end["operation"] for end in run.ends if end["kind"] == "model"]
+    with seen(browser, f"{run.url}#{models[0]}") as found:
+        assert models[0] in inside(found).inner_text()
+        row(found, models[1]).click()
+        assert found.url.endswith(f"#{models[1]}")
 
 
 def test_one_sees_which_hook_did_what(opened: Page, run: Run) -> None:
@@ -127,24 +267,21 @@ def test_one_sees_which_hook_did_what(opened: Page, run: Run) -> None:
         for end in run.ends
         for each in acted(end)
     )
-    rows = opened.locator("section:has(th:text-is('hook')) tr:has(td)")
-    told = [row.locator("td").all_inner_texts() for row in rows.all()]
+    table = opened.locator("section:has(th:text-is('hook')) tr:has(td)")
+    told = [line.locator("td").all_inner_texts() for line in table.all()]
     assert {tuple(cells[:5]): int(cells[5]) for cells in told} == {
         (f"⚑ {hook}", *others): count for (hook, *others), count in acts.items()
     }
     for end in run.ends:
         for decision in acted(end):
-            chips = row(opened, end["operation"]).locator("summary .hook")
-            told = f"⚑ {decision['hook']}: {decision['result']}"
-            assert any(text.startswith(told) for text in chips.all_inner_texts())
+            chips = row(opened, end["operation"]).locator(".hook")
+            told_ = f"⚑ {decision['hook']}: {decision['result']}"
+            assert any(text.startswith(told_) for text in chips.all_inner_texts())
             assert chips.first.is_visible()
+    opened.evaluate("scrollTo(0, 0)")
     opened.locator("section a", has_text="delete_customer").first.click()
-    denied = opened.locator("details:target")
-    assert "delete_customer" in denied.locator("summary").first.inner_text()
-    assert denied.locator("summary").first.is_visible()
-    denied.locator("summary").first.click()
-    inside = denied.locator(".inside").inner_text()
-    assert "needs a person's approval" in inside
+    denied = inside(opened).inner_text()
+    assert "needs a person's approval" in denied
     ran = [
         each["hook"]
         for end in run.ends
@@ -152,7 +289,7 @@ def test_one_sees_which_hook_did_what(opened: Page, run: Run) -> None:
         for each in end["hooks"]
     ]
     assert ran
-    assert all(names in inside for names in ran)
+    assert all(names in denied for names in ran)
 
 
 def test_bars_lie_where_the_times_say(opened: Page, run: Run) -> None:
@@ -168,24 +305,58 @@ def test_bars_lie_where_the_times_say(opened: Page, run: Run) -> None:
         assert abs(bar["x"] + bar["width"] - ends) < 5
         assert bar["x"] + bar["width"] <= track["x"] + track["width"] + 5
     ticks = opened.locator(".ticks span").all_inner_texts()
-    assert ticks[0] == "0 s"
+    assert ticks[0].startswith("0 ")
     assert len(ticks) >= 4
+
+
+def test_the_path_that_the_run_waited_for_is_marked(opened: Page, run: Run) -> None:
+    """The calls that the timeline says are on it, and no others."""
+    told = build(run.events)
+    critical = {each.id for each in told.critical_path()}
+    for end in run.ends:
+        classes = row(opened, end["operation"]).get_attribute("class") or ""
+        assert ("critical" in classes.split()) == (end["operation"] in critical)
+
+
+def test_events_of_no_call_can_be_read(opened: Page) -> None:
+    """They are listed when asked for."""
+    others = opened.locator("#others")
+    others.locator("summary").first.click()
+    listed = others.locator("details.event")
+    assert listed.count() == int(others.locator("summary").first.inner_text().split()[0])
+    listed.first.locator("summary").click()
+    assert listed.first.locator("pre").is_visible()
+
+
+def test_five_thousand_calls_are_no_trouble(browser: Browser, large: str) -> None:
+    """Few of them are drawn at a time; scrolling, searching and the last one are there at once."""
+    with seen(browser, large) as found:
+        assert found.locator(".row").count() < 150
+        found.evaluate("scrollTo(0, document.body.scrollHeight)")
+        found.wait_for_selector(".row[data-place='4999']")
+        assert found.locator(".row").count() < 150
+        found.locator("#search").fill("n4321")
+        assert found.locator("#count").inner_text() == "1 of 5,000 calls"
+        assert rows(found) == ["root", "n4320", "n4321"]
+        taken = found.evaluate(
+            "() => { const began = performance.now(); arrange(); return performance.now() - began }"
+        )
+        assert taken < 500
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_text_can_be_read_in_light_and_dark(browser: Browser, run: Run, scheme: Any) -> None:
     """Every kind of text stands out from what it lies on, by the 4.5 : 1 of WCAG 2.2 (AA)."""
-    with browser.new_context(color_scheme=scheme) as context:
-        found = context.new_page()
-        found.goto(run.url)
-        found.locator("details.model > summary").first.click()
+    with seen(browser, run.url, color_scheme=scheme) as found:
+        row(found, next(end["operation"] for end in run.ends if end["kind"] == "model")).click()
         [(_, paper)] = colours(found, "body")
         [(_, card)] = colours(found, "section >> nth=0")
+        [(_, chosen)] = colours(found, ".row.selected")
         assert (luminance(paper) > 0.5) == (scheme == "light")
-        for place in ("h1", ".run", ".kind", ".badge", ".hook", ".figures dt", ".axis span"):
-            assert found.locator(place).count()
+        for place in PLACES:
+            assert found.locator(place).count(), place
             for ink, own in set(colours(found, place)):
-                grounds = (paper, card) if own.endswith(", 0)") else (own,)
+                grounds = (paper, card, chosen) if own.endswith(", 0)") else (own,)
                 assert min(contrast(ink, ground) for ground in grounds) >= 4.5, place
 
 
@@ -193,15 +364,32 @@ def test_hostile_text_does_nothing_in_a_browser(browser: Browser, tmp_path: Path
     """Markup in names, ids, attributes and errors is shown, and neither run nor fetched."""
     file = tmp_path / "evil.html"
     file.write_text("".join(page(build(hostile()), "<img src=x onerror=alert(1)>")), "utf-8")
-    with browser.new_context() as context:
-        found = context.new_page()
-        watch = Watch(found)
-        found.goto(file.as_uri())
+    with seen(browser, file.as_uri()) as found:
+        found.locator(".row").click()
+        found.locator("section a").first.click()
         for summary in found.locator("summary").all():
             summary.click()
-        assert found.locator("script, img").count() == 0
+        found.locator("#others .event summary").click()
+        found.locator("#search").fill("<script>")
+        assert found.locator("img").count() == 0
+        assert found.locator("script").count() == 2
         assert "<script>alert(1)</script>" in found.locator("body").inner_text()
-        assert (watch.trouble, watch.requests) == ([], [file.as_uri()])
+
+
+def test_what_is_not_its_own_does_not_run(browser: Browser, run: Run, tmp_path: Path) -> None:
+    """Even a script that stood in the page would not be obeyed: the policy names ours alone."""
+    text = Path(run.url.removeprefix("file://")).read_text("utf-8")
+    file = tmp_path / "planted.html"
+    file.write_text(text.replace("<h1>", "<script>document.title = 'mine'</script><h1>"), "utf-8")
+    with browser.new_context() as context:
+        found = context.new_page()
+        found.goto(file.as_uri())
+        found.wait_for_selector("body.ready")
+        assert found.title() != "mine"
+
+
+WINDOW: Any = {"width": 1400, "height": 1000}
+PLACES = ("h1", ".run", ".kind", ".badge", ".hook", ".figures dt", ".axis span", ".row .n", "kbd")
 
 
 def number(text: str) -> int:

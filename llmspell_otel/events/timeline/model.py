@@ -7,6 +7,7 @@ from typing import Any
 
 from llmspell_otel.events.event import UniversalEvent
 from llmspell_otel.events.router import Pattern
+from llmspell_otel.events.timeline.critical import waited_for
 
 OPERATION = Pattern("{agent,tool,workflow,stage,model}:{execution,call}_{started,complete,error}")
 _STARTED = "_started"
@@ -32,6 +33,9 @@ class Operation:
         decisions: What hooks answered: hook, point, result, reason.
         firings: Which hooks ran: point, hook, duration in seconds, result.
         chunks: Count, first and intervals (seconds) of a stream.
+        content: What went in and came out, by semantic-convention names, where it was captured.
+        refusal: What the caller was told instead of a result.
+        branch_of: The id of the operation beside which a hook had this one run, if one did.
         error: Type and stack trace, if there was an error.
         own_cost: US dollars of this very call, as its events tell them.
         cost: US dollars of this call and all below it; sums are not added twice.
@@ -55,6 +59,9 @@ class Operation:
     decisions: list[Mapping[str, Any]] = field(default_factory=list)
     firings: list[Mapping[str, Any]] = field(default_factory=list)
     chunks: Mapping[str, Any] | None = None
+    content: Mapping[str, Any] = field(default_factory=dict)
+    refusal: str = ""
+    branch_of: str = ""
     error: Mapping[str, Any] | None = None
     own_cost: Decimal | None = None
     cost: Decimal = _ZERO
@@ -90,6 +97,11 @@ class Operation:
         return [each for each in self.decisions if each.get("result") != "continue"]
 
     @property
+    def spent(self) -> Decimal:
+        """US dollars of this very call: nothing where its cost is the sum of its calls'."""
+        return _ZERO if any(child.cost for child in self.children) else self.cost
+
+    @property
     def tokens(self) -> tuple[int, int]:
         """Input and output tokens of this call."""
         return _integer(self.attributes.get(_INPUT)), _integer(self.attributes.get(_OUTPUT))
@@ -117,12 +129,16 @@ class Timeline:
         roots: The operations that nobody seen has called, in order.
         operations: All, callers before what they called.
         events: The events that belong to no operation, in order.
+        start: When the first began, nanoseconds since the Unix epoch; 0 if there is none.
+        end: When the last ended.
     """
 
     def __init__(self, roots: list[Operation], events: list[UniversalEvent]) -> None:
         self.roots = roots
         self.events = events
         self.operations = [each for root in roots for each in root.walk()]
+        self.start = min((each.start for each in self.operations), default=0)
+        self.end = max((each.end for each in self.operations), default=0)
         self._by_id = {each.id: each for each in self.operations}
 
     def __getitem__(self, operation_id: str) -> Operation:
@@ -130,16 +146,6 @@ class Timeline:
 
     def __len__(self) -> int:
         return len(self.operations)
-
-    @property
-    def start(self) -> int:
-        """When the first began, nanoseconds since the Unix epoch; 0 if there is none."""
-        return min((each.start for each in self.operations), default=0)
-
-    @property
-    def end(self) -> int:
-        """When the last ended."""
-        return max((each.end for each in self.operations), default=0)
 
     @property
     def duration(self) -> float:
@@ -187,14 +193,16 @@ class Timeline:
         ]
 
     def critical_path(self) -> list[Operation]:
-        """What the run's duration was made of: shorten one of these, and it may end sooner.
+        """What the run's duration was made of: shorten one of these, and it may end sooner."""
+        return [operation for operation, _ in waited_for(self.roots, self.start, self.end)]
 
-        From the last to end backwards: the call that ended last before a time is what its
-        caller waited for at that time.
+    def waits(self) -> dict[str, float]:
+        """By id, the seconds of the run in which each operation itself was what it waited for.
+
+        Together they are the duration of the run, less the time in which nothing was running.
         """
-        if not self.roots:
-            return []
-        return _critical(max(self.roots, key=lambda each: each.end))
+        told = waited_for(self.roots, self.start, self.end)
+        return {operation.id: waited / 1e9 for operation, waited in told}
 
 
 def build(events: Iterable[UniversalEvent]) -> Timeline:
@@ -239,6 +247,7 @@ def _learn(operation: Operation, event: UniversalEvent) -> None:
     operation.name = str(data.get("name") or operation.kind)
     operation.start = _integer(data.get("start_time")) or event.timestamp
     operation.attributes = _mapping(data.get("attributes"))
+    operation.branch_of = _span_of(data.get("links"))
     if ended:
         _learn_the_end(operation, event, data)
 
@@ -251,6 +260,8 @@ def _learn_the_end(operation: Operation, event: UniversalEvent, data: dict[str, 
     operation.decisions = _mappings(data.get("decisions"))
     operation.firings = _mappings(data.get("hooks"))
     operation.chunks = _mapping(data.get("chunks")) or None
+    operation.content = _mapping(data.get("content"))
+    operation.refusal = str(data.get("refusal") or "")
     operation.error = _mapping(data.get("error")) or None
     operation.own_cost = _decimal(data.get("cost"))
 
@@ -284,31 +295,25 @@ def _is_below(operation: Operation, parent: Operation) -> bool:
     return False
 
 
+def _span_of(links: object) -> str:
+    """The span id of the first of *links*, which are W3C `traceparent`s."""
+    first = links[0] if isinstance(links, list) and links else None
+    return _span(first) if isinstance(first, str) else ""
+
+
+def _span(traceparent: str) -> str:
+    return "".join(traceparent.split("-")[2:3])
+
+
 def _belongs(found: dict[str, Operation], event: UniversalEvent) -> bool:
     """Give *event* to the operation it is about, if there is one."""
     data = event.data if isinstance(event.data, dict) else {}
     named = data.get("operation")
-    span = (event.traceparent or "").split("-")[2:3]
-    for key in (named if isinstance(named, str) else "", *span):
+    for key in (named if isinstance(named, str) else "", _span(event.traceparent or "")):
         if key in found:
             found[key].events.append(event)
             return True
     return False
-
-
-def _critical(root: Operation) -> list[Operation]:
-    path: list[Operation] = []
-    waiting = [(root, root.end)]
-    while waiting:
-        operation, cursor = waiting.pop()
-        path.append(operation)
-        steps: list[tuple[Operation, int]] = []
-        for child in sorted(operation.children, key=lambda each: each.end, reverse=True):
-            if child.end <= cursor and child.start < cursor:
-                steps.append((child, child.end))
-                cursor = child.start
-        waiting.extend(steps)
-    return path
 
 
 def _integer(value: object) -> int:

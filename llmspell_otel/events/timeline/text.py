@@ -18,6 +18,9 @@ _COLOURS = {
     "model": "cyan",
 }
 _LABEL_SHARE = 0.4
+_LONG = 120  # seconds, from which on they are told in minutes
+_LONGER = 3_600  # the same, in hours
+_UNITS = (("s", 1), ("ms", 1e-3), ("µs", 1e-6))
 
 
 def waterfall(timeline: Timeline, width: int = 100) -> Iterator[str]:
@@ -70,9 +73,13 @@ def decided(decision: object) -> str:
 
 
 def seconds(value: float) -> str:
-    """A duration in the unit that suits it."""
-    for unit, size in (("s", 1), ("ms", 1e-3), ("µs", 1e-6)):
-        if value >= size:
+    """A duration in the unit that suits it: `45 ms`, `1.23 s`, `20 min 05 s`, `3 h 07 min`."""
+    if value >= _LONG:
+        minutes, rest = divmod(round(value), 60)
+        hours = f"{minutes // 60} h {minutes % 60:02} min"
+        return f"{minutes} min {rest:02} s" if value < _LONGER else hours
+    for unit, size in _UNITS:
+        if value >= size * 0.9995:  # three digits make it 1
             return f"{value / size:.3g} {unit}"
     return "0 s"
 
@@ -84,6 +91,8 @@ def dollars(value: Decimal) -> str:
 
 def plain(text: str) -> str:
     """The *text* on one line, with nothing in it that a terminal would obey."""
+    if text.isprintable():
+        return text
     return "".join(
         character if unicodedata.category(character)[0] != "C" else "\N{REPLACEMENT CHARACTER}"
         for character in text
