@@ -15,7 +15,7 @@ from llmspell_otel.events.mailbox import Mailbox, Stream
 from llmspell_otel.events.pattern import Branch
 from llmspell_otel.events.router import Node, Routes, branches
 from llmspell_otel.events.subscribing import Options, build
-from llmspell_otel.events.subscription import Deliver, Handler, Subscription
+from llmspell_otel.events.subscription import Deliver, Handler, Subscription, nobody
 
 if TYPE_CHECKING:
     from llmspell_otel.events.journal import Journal
@@ -41,19 +41,18 @@ class EventBus:
         self._ages = itertools.count()
         self._root: Node[Subscription] = Node()
         self._branches: dict[Subscription, tuple[Branch, ...]] = {}
-        self._routes = Routes(self._root, _delivers)
+        self._routes = Routes(self._root, _together)
         self.journal: Journal | None = None
         self._listeners: tuple[Callable[[], None], ...] = ()
         _buses.add(self)
 
     def wants(self, event_type: str) -> bool:
         """Whether anybody listens to *event_type*; ask before going to the trouble of an event."""
-        return self._routes[event_type] != ()
+        return self._routes[event_type] is not nobody
 
     def publish(self, event: UniversalEvent) -> None:
         """Deliver *event* to everybody whose pattern matches. No handler's exception gets out."""
-        for deliver in self._routes[event.event_type]:
-            deliver(event)
+        self._routes[event.event_type](event)
 
     def publish_or_raise(self, event: UniversalEvent) -> None:
         """Publish *event*, and say so if a full queue refused it.
@@ -62,9 +61,8 @@ class EventBus:
             EventRejectedError: a queue with overflow `reject`, or `block` after its timeout,
                 refused the event. The other subscriptions have been served.
         """
-        answers = [deliver(event) for deliver in self._routes[event.event_type]]
-        if refused := answers.count(True):
-            raise EventRejectedError(event.event_type, refused)
+        if refused := self._routes[event.event_type](event):
+            raise EventRejectedError(event.event_type, int(refused))
 
     def emit(self, event_type: str, data: Any = None, **fields: Any) -> UniversalEvent | None:
         """Make an event and publish it, if anybody wants it; return it, else None.
@@ -187,15 +185,25 @@ class EventBus:
 
     def _reroute(self) -> None:
         # A publisher that walked the old trie writes its answer into the old cache.
-        old, self._routes = self._routes, Routes(self._root, _delivers)
+        old, self._routes = self._routes, Routes(self._root, _together)
         old.retire()
 
 
-def _delivers(found: list[Subscription]) -> tuple[Deliver, ...]:
-    """How to serve those who were *found*, each once and in their order."""
-    if len(found) > 1:
-        found = sorted(dict.fromkeys(found), key=_rank)
-    return tuple([subscription.deliver for subscription in found])
+def _together(found: list[Subscription]) -> Deliver:
+    """Serve those who were *found*, each once and in their order; a single one without a detour."""
+    in_order = sorted(dict.fromkeys(found), key=_rank) if len(found) > 1 else found
+    each = tuple([subscription.deliver for subscription in in_order])
+    if len(each) < 2:  # noqa: PLR2004 - one, or none
+        return each[0] if each else nobody
+
+    def deliver(event: UniversalEvent) -> int:
+        refused = 0
+        for one in each:
+            if one(event):
+                refused += 1
+        return refused
+
+    return deliver
 
 
 def _rank(subscription: Subscription) -> tuple[int, int]:

@@ -107,7 +107,7 @@ class State(Generic[T, S]):
         self.nodes = nodes
         self.steps: dict[str, State[T, S] | None] = {}
         self.other: State[T, S] | None = None
-        self.answer: tuple[S, ...] | None = None
+        self.answer: S | None = None
 
     def after(self, segment: str) -> tuple[list[Node[T]], bool, bool]:
         """The nodes that *segment* leads to, if a pattern spells it out, if one looks into it."""
@@ -145,15 +145,15 @@ class State(Generic[T, S]):
         self.steps |= dict.fromkeys(self.steps)
 
 
-class Routes(dict[str, tuple[S, ...]], Generic[T, S]):
-    """The answers to names: what *finish* makes of the values that hang at a matching branch.
+class Routes(dict[str, S], Generic[T, S]):
+    """The answers to names: what *finish*, never None, makes of the values that match.
 
     They hold for the trie as it stands: after a change make another and `retire` this one.
     """
 
     __slots__ = ("_finish", "_held", "_root", "_start", "_states")
 
-    def __init__(self, root: Node[T], finish: Callable[[list[T]], tuple[S, ...]]) -> None:
+    def __init__(self, root: Node[T], finish: Callable[[list[T]], S]) -> None:
         super().__init__()
         self._root = root
         self._finish = finish
@@ -161,7 +161,7 @@ class Routes(dict[str, tuple[S, ...]], Generic[T, S]):
         self._start: State[T, S] | None = None
         self._held = 0
 
-    def __missing__(self, event_type: str) -> tuple[S, ...]:
+    def __missing__(self, event_type: str) -> S:
         answer = self.find(event_type)
         if len(event_type) <= MAX_CACHED_LENGTH:
             if len(self) >= MAX_CACHED:
@@ -169,7 +169,7 @@ class Routes(dict[str, tuple[S, ...]], Generic[T, S]):
             self[event_type] = answer
         return answer
 
-    def find(self, event_type: str) -> tuple[S, ...]:
+    def find(self, event_type: str) -> S:
         """The answer to *event_type*, which is not kept.
 
         Raises:
@@ -206,10 +206,10 @@ class Routes(dict[str, tuple[S, ...]], Generic[T, S]):
             self._hold(state.settle(after))
         return after
 
-    def _end(self, state: State[T, S]) -> tuple[S, ...]:
+    def _end(self, state: State[T, S]) -> S:
         found = [value for node in state.nodes for value in node.here]
         state.answer = answer = self._finish(found)
-        self._hold(len(answer))
+        self._hold(len(found))
         return answer
 
     def _state(self, nodes: list[Node[T]]) -> State[T, S]:
@@ -243,14 +243,14 @@ class Pattern:
 
     def matches(self, event_type: str) -> bool:
         """Whether an event of *event_type* is meant."""
-        return bool(self._routes.find(event_type))
+        return self._routes.find(event_type)
 
     def __repr__(self) -> str:
         return f"Pattern({self.text!r})"
 
 
 def routes(patterns: Iterable[str]) -> Routes[bool, bool]:
-    """Answers that are empty for the names that none of *patterns* means.
+    """Whether one of *patterns* means a name.
 
     Raises:
         PatternError: one of them is not in the grammar.
@@ -258,7 +258,7 @@ def routes(patterns: Iterable[str]) -> Routes[bool, bool]:
     root: Node[bool] = Node()
     for branch in branches(patterns):
         root.insert(branch, True)
-    return Routes(root, lambda found: tuple(found[:1]))
+    return Routes(root, bool)
 
 
 def branches(patterns: Iterable[str]) -> tuple[Branch, ...]:

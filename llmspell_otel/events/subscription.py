@@ -15,8 +15,8 @@ from llmspell_otel.events.event import UniversalEvent, make
 from llmspell_otel.events.limiter import TokenBucket
 
 Handler = Callable[[UniversalEvent], Any]
-Deliver = Callable[[UniversalEvent], bool | None]
-"""Hands an event to a subscription; answers True if it was refused."""
+Deliver = Callable[[UniversalEvent], int | None]
+"""Hands an event on; answers how many subscriptions refused it: a single one, True if it did."""
 Where = Callable[[UniversalEvent], Any]
 
 HANDLER_ERROR = "event:handler_error"
@@ -203,7 +203,7 @@ class Subscription:
         self.rank = order.rank
         self.active = True
         self.failures = Failures(self, host, order.max_errors)
-        self.deliver: Deliver = _nowhere
+        self.deliver: Deliver = nobody
         self._host = host
         self._filtered = Counter()
         self._limited = Counter()
@@ -242,7 +242,7 @@ class Subscription:
         """Deliver at most *rate* events a second, in bursts of as many; drop the others."""
         deliver, tick, bucket = self.deliver, self._limited.tick, TokenBucket(rate)
 
-        def door(event: UniversalEvent) -> bool | None:
+        def door(event: UniversalEvent) -> int | None:
             if bucket.admits():
                 return deliver(event)
             tick()
@@ -254,7 +254,7 @@ class Subscription:
         """Deliver only the events for which *where* is true."""
         deliver, tick, failures = self.deliver, self._filtered.tick, self.failures
 
-        def door(event: UniversalEvent) -> bool | None:
+        def door(event: UniversalEvent) -> int | None:
             try:
                 wanted = where(event)
             except Exception as error:
@@ -318,8 +318,8 @@ def _inline(handler: Handler, failures: Failures, tick: Callable[[], int]) -> De
     return deliver
 
 
-def _nowhere(event: UniversalEvent) -> None:
-    """Deliver to nobody; stands in until a subscription is set up."""
+def nobody(event: UniversalEvent) -> None:
+    """Deliver to nobody."""
 
 
 def is_async(handler: Handler) -> bool:

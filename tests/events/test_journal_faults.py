@@ -295,7 +295,7 @@ def test_a_disk_that_is_too_slow_is_told(
     journal.attach(bus, "n")
     for number in range(20_000):
         bus.publish(make("n", number))
-    assert journal.stats.losing
+    assert eventually(lambda: journal.stats.losing)
     assert journal.flush(10)
     assert eventually(lambda: not journal.stats.losing)
     stats = journal.stats

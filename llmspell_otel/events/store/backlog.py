@@ -180,7 +180,7 @@ def _wanted(query: Query) -> Callable[[Key], bool]:
         return (
             since <= key.timestamp < until
             and (run is None or run == key.correlation_id)
-            and kinds[key.event_type] != ()
+            and kinds[key.event_type]
         )
 
     return wanted
