@@ -182,6 +182,7 @@ def _plug_in_telemetry() -> None:
 
 def _telemetry() -> "Telemetry":
     from llmspell_otel import __version__
+    from llmspell_otel.events.introduction import introduce
     from llmspell_otel.hooks.registry import Registration, breaker_listeners
     from llmspell_otel.telemetry.genai_prices import GenaiPrices
     from llmspell_otel.telemetry.pipeline import Options
@@ -198,6 +199,7 @@ def _telemetry() -> "Telemetry":
         telemetry.breaker_changed(hook.name, new, reason)
 
     breaker_listeners.append(breaker_changed)
+    introduce(telemetry.bridge.described)
     return telemetry
 
 

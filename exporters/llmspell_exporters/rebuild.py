@@ -1,7 +1,9 @@
 """`llmspell-otel events export --otlp`: recorded events, sent as the traces that they tell of."""
 
-from collections.abc import Iterable, Sequence
-from typing import Final
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
 
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
@@ -13,34 +15,119 @@ from llmspell_otel import __version__
 from llmspell_otel.cli.findings import Finding
 from llmspell_otel.events import UniversalEvent
 from llmspell_otel.telemetry import SpanBridge
+from llmspell_otel.telemetry.capture import CAPTURE, CaptureMode
 
 BATCH: Final = 512  # spans in one request
 
+_Facts = Mapping[str, Any]
 
-def send(events: Iterable[UniversalEvent], service_name: str | None, timeout: float) -> Finding:
+
+def send(
+    events: Iterable[UniversalEvent],
+    introductions: Iterable[UniversalEvent],
+    service_name: str | None,
+    timeout: float,
+) -> Finding:
     """Send the spans of *events*, with the ids and times that they had.
 
-    Where they go, and the resource that they belong to, is said by the standard variables. All are
-    sent, whatever a sampler left out in its day. Nobody's provider is touched.
+    Where they go is said by the standard variables. All are sent, whatever a sampler left out in
+    its day. Nobody's provider is touched.
 
     Args:
         events: In the order of their arrival.
-        service_name: What `OTEL_SERVICE_NAME` would say.
+        introductions: What the telemetry of the processes that made them said of itself. The
+            resource of a process of which nothing is told is what the standard variables say.
+        service_name: Overrides what is told, for all.
         timeout: Seconds that the receiver may keep each batch waiting.
     """
     exporter = LedgeredSpanExporter(ledger=Ledger(), store=None)
     sending = _Sending(exporter, timeout)
-    named = Resource.create({SERVICE_NAME: service_name} if service_name else {})
-    provider = TracerProvider(ALWAYS_ON, named, shutdown_on_exit=False)
-    provider.add_span_processor(sending)
-    bridge = SpanBridge(provider, version=__version__)
-    bridge.replay(event for event in events if sending.going)
-    provider.shutdown()
+    rebuilders = _Rebuilders(introductions, service_name, sending)
+    for event in events:
+        if not sending.going:
+            break
+        rebuilders.take(event)
+    rebuilders.finish()
+    sending.shutdown()
     account = exporter.pipe.book.account()
     good = account.acknowledged == account.made and sending.going
     said = "".join(f"; {message}" for message in account.messages.values())
     stopped = "" if sending.going else "; given up: the receiver does not take them"
     return Finding(f"{account} sent to {exporter.pipe.to}{said}{stopped}", good=good)
+
+
+class _Rebuilders:
+    """A bridge to spans for each process that made events; those alike share one."""
+
+    def __init__(
+        self,
+        introductions: Iterable[UniversalEvent],
+        service_name: str | None,
+        processor: SpanProcessor,
+    ) -> None:
+        self._told = {event.origin: event.data for event in introductions}
+        self._service_name = service_name
+        self._processor = processor
+        self._by_origin: dict[int, _Rebuilder] = {}
+        self._by_facts: dict[str, _Rebuilder] = {}
+
+    def take(self, event: UniversalEvent) -> None:
+        """Let the spans of the process that made *event* go on by it."""
+        rebuilder = self._by_origin.get(event.origin)
+        if rebuilder is None:
+            rebuilder = self._by_origin[event.origin] = self._of(event.origin)
+        rebuilder.take(event)
+
+    def finish(self) -> None:
+        """End what has no end."""
+        for rebuilder in self._by_facts.values():
+            rebuilder.finish()
+
+    def _of(self, origin: int) -> "_Rebuilder":
+        told = self._told.get(origin)
+        facts = told if isinstance(told, dict) else {}
+        key = json.dumps(facts, sort_keys=True, default=str)
+        if key not in self._by_facts:
+            resource = _resource(facts, self._service_name)
+            self._by_facts[key] = _Rebuilder(facts, resource, self._processor)
+        return self._by_facts[key]
+
+
+class _Rebuilder:
+    """Makes spans anew that had one resource."""
+
+    def __init__(self, facts: _Facts, resource: Resource, processor: SpanProcessor) -> None:
+        provider = TracerProvider(ALWAYS_ON, resource, shutdown_on_exit=False)
+        provider.add_span_processor(processor)
+        version = _mapping(facts.get("scope")).get("version", __version__)
+        self._bridge = SpanBridge(provider, version=version, capture=_capture(facts))
+        self._last = 0
+
+    def take(self, event: UniversalEvent) -> None:
+        if self._bridge.retell(event):
+            self._last = max(self._last, event.timestamp)
+
+    def finish(self) -> None:
+        self._bridge.abandon(self._last)
+
+
+def _resource(facts: _Facts, service_name: str | None) -> Resource:
+    """As it was told, else as the standard variables say; *service_name* overrides either."""
+    named = {SERVICE_NAME: service_name} if service_name else {}
+    if not facts:
+        return Resource.create(named)
+    url = str(facts.get("schema_url") or "")
+    return Resource({**_mapping(facts.get("attributes")), **named}, url)
+
+
+def _capture(facts: _Facts) -> CaptureMode | None:
+    """Where content went; None leaves it to the environment, which overrides what is told."""
+    told = str(facts.get("content"))
+    return None if os.environ.get(CAPTURE) or told not in set(CaptureMode) else CaptureMode(told)
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 class _Sending(SpanProcessor):
@@ -66,6 +153,7 @@ class _Sending(SpanProcessor):
     def shutdown(self) -> None:
         """Send the rest."""
         self._send(self._batch)
+        self._batch = []
         self._exporter.shutdown()
 
     def _send(self, batch: Sequence[ReadableSpan]) -> None:

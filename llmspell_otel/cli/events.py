@@ -17,6 +17,7 @@ from llmspell_otel.cli.findings import Finding
 from llmspell_otel.errors import LlmspellError
 from llmspell_otel.events.codec import encode
 from llmspell_otel.events.event import UniversalEvent
+from llmspell_otel.events.introduction import RESOURCE
 from llmspell_otel.events.journal import Journal, Retention
 from llmspell_otel.events.payload import plain as bounded
 from llmspell_otel.events.store.index import NAME
@@ -165,7 +166,9 @@ def query(patterns: tuple[str, ...], folder: Path, *, as_json: bool, **condition
     is_flag=True,
     help="Send the traces that the events tell of, as OTEL_EXPORTER_OTLP_ENDPOINT says.",
 )
-@click.option("--service-name", metavar="NAME", help="With --otlp: what the program was called.")
+@click.option(
+    "--service-name", metavar="NAME", help="With --otlp: another name for what sent them."
+)
 @click.option(
     "--timeout",
     default=30.0,
@@ -191,7 +194,8 @@ def export(
     with kept(folder) as journal:
         if otlp:
             patterns = (target, *patterns) if target else patterns
-            _send(_found(journal, patterns, conditions), service_name, timeout)
+            introductions = list(journal.query(RESOURCE))
+            _send(_found(journal, patterns, conditions), introductions, service_name, timeout)
             return
         written = 0
         with click.open_file(str(target), "wb") as file:
@@ -227,14 +231,19 @@ def _found(
     return journal.query(*patterns, correlation_id=run, where=where, **conditions)
 
 
-def _send(events: Iterable[UniversalEvent], service_name: str | None, timeout: float) -> None:
+def _send(
+    events: Iterable[UniversalEvent],
+    introductions: Iterable[UniversalEvent],
+    service_name: str | None,
+    timeout: float,
+) -> None:
     """Have the installed exporters send the spans of *events*.
 
     Raises:
         click.ClickException: not all of them have arrived.
     """
     for entry in entry_points(group="llmspell_rebuild"):
-        sent: Finding = entry.load()(events, service_name, timeout)
+        sent: Finding = entry.load()(events, introductions, service_name, timeout)
         if not sent.good:
             raise click.ClickException(sent.text)
         click.echo(sent.text)

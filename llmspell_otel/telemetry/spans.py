@@ -121,6 +121,24 @@ class SpanBridge:
         """How many spans have started and not ended."""
         return len({id(opened.span) for opened in list(self._open.values())})
 
+    def described(self) -> dict[str, Any] | None:
+        """What stands beside its spans: resource, scope, and whether they carry content.
+
+        None as long as there is no tracer, or one that does not tell its resource.
+        """
+        return self.guard.contained("describing the resource", self._described)
+
+    def _described(self) -> dict[str, Any] | None:
+        resource = getattr(self._tracer, "resource", None)
+        if resource is None:
+            return None
+        return {
+            "attributes": dict(resource.attributes),
+            "schema_url": str(resource.schema_url or ""),
+            "scope": {"name": names.SCOPE, "version": self._version},
+            "content": self.capture.value,
+        }
+
     def new_trace_id(self) -> int:
         """A trace id of the provider's own making (random without a provider); not zero."""
         if not self._recording:
@@ -197,20 +215,26 @@ class SpanBridge:
         Events of other sorts are passed over.
         Operations whose end was not recorded end as `abandoned`, when the last event happened.
         """
-        token = context_api.attach(Context())
         last = 0
-        try:
-            for event in events:
-                if event.event_type.endswith(_STARTED):
-                    self.start(event)
-                elif event.event_type.endswith(_ENDED):
-                    self.end(event)
-                else:
-                    continue
+        for event in events:
+            if self.retell(event):
                 last = max(last, event.timestamp)
+        self.abandon(last)
+
+    def retell(self, event: OperationEvent) -> bool:
+        """Start or end, in an empty context, the span that a recorded *event* is about, if any."""
+        started = event.event_type.endswith(_STARTED)
+        if not started and not event.event_type.endswith(_ENDED):
+            return False
+        token = context_api.attach(Context())
+        try:
+            if started:
+                self.start(event)
+            else:
+                self.end(event)
         finally:
             context_api.detach(token)
-        self.abandon(last)
+        return True
 
     def abandon(self, timestamp: int) -> None:
         """End every span that is still open, at *timestamp* (ns), with that outcome."""

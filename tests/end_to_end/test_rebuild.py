@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from llmspell_otel.cli import main
 from llmspell_otel.events import make
 from llmspell_otel.events.journal import Journal
+from llmspell_otel.telemetry.capture import CAPTURE
 from tests.events.test_timeline import RUN, story
 from tests.kit.otlp import OtlpReceiver
 from tests.kit.otlp_faults import Fault
@@ -43,6 +44,20 @@ async def answer(order):
 asyncio.run(triage("7"))
 """
 
+FORKING = """
+import os
+from llmspell_otel import tool
+
+@tool
+def look_up(order):
+    return order
+
+look_up("parent")
+if child := os.fork():
+    os.waitpid(child, 0)
+look_up("again")
+"""
+
 
 def export(folder: Path, receiver: OtlpReceiver, *words: str, protocol: str = "grpc") -> Result:
     """Call `events export --otlp` on the journal in *folder*."""
@@ -52,28 +67,69 @@ def export(folder: Path, receiver: OtlpReceiver, *words: str, protocol: str = "g
 
 
 def told(receiver: OtlpReceiver) -> list[dict[str, Any]]:
-    """Everything that the spans say, in order of their ids; but not how their sender began."""
-    spans = sorted(map(asdict, receiver.spans()), key=lambda span: str(span["span_id"]))
-    for span in spans:
-        assert span["resource"].pop("service.instance.id")
-        span["resource"].pop("telemetry.auto.version", None)
-    return spans
+    """Everything that the spans say, resource and scope included, in order of their ids."""
+    return sorted(map(asdict, receiver.spans()), key=lambda span: str(span["span_id"]))
+
+
+def run(folder: Path, receiver: OtlpReceiver, text: str, *words: str, **variables: str) -> None:
+    """Run a program with a journal, its telemetry going to *receiver*."""
+    (program := folder / "program.py").write_text(text)
+    line = [sys.executable, "-m", "llmspell_otel.cli", "run", "--journal", str(folder / "kept")]
+    protocol = variables.pop("protocol", "grpc")
+    environment = os.environ | receiver.environment(protocol) | variables
+    subprocess.run([*line, *words, str(program)], env=environment, check=True, timeout=60)
 
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
 def test_the_same_traces_arrive_again(tmp_path: Path, protocol: str) -> None:
-    """All that a span has is equal: ids, parents, times, attributes, status, resource."""
-    (program := tmp_path / "program.py").write_text(PROGRAM)
-    line = [sys.executable, "-m", "llmspell_otel.cli", "run", "--journal", str(tmp_path / "kept")]
+    """All that a span has is equal: ids, parents, times, attributes, status, resource, scope."""
     with OtlpReceiver() as live, OtlpReceiver() as again:
-        environment = os.environ | live.environment(protocol)
-        subprocess.run([*line, str(program)], env=environment, check=True, timeout=60)
-        words = ("--service-name", "program")
-        result = export(tmp_path / "kept", again, *words, protocol=protocol)
+        run(tmp_path, live, PROGRAM, protocol=protocol)
+        result = export(tmp_path / "kept", again, protocol=protocol)
         assert result.exit_code == 0, result.output
         assert result.output.startswith("8 of 8 spans sent to http://127.0.0.1:")
         assert len(told(live)) == 8
         assert told(again) == told(live)
+
+
+def test_each_process_has_its_own_resource_again(tmp_path: Path) -> None:
+    """Two programs, other in every attribute, share a journal; nothing has to be said of them."""
+    with OtlpReceiver() as live, OtlpReceiver() as again:
+        run(tmp_path, live, PROGRAM, "--service-name", "desk", OTEL_RESOURCE_ATTRIBUTES="team=a")
+        run(tmp_path, live, PROGRAM, OTEL_SERVICE_NAME="shop", OTEL_RESOURCE_ATTRIBUTES="x=1,y=2")
+        assert export(tmp_path / "kept", again).exit_code == 0
+        assert {span["resource"]["service.name"] for span in told(live)} == {"desk", "shop"}
+        assert told(again) == told(live)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+def test_a_forked_child_has_its_own_resource_again(tmp_path: Path) -> None:
+    """The SDK gives it another instance id, which its spans have again."""
+    with OtlpReceiver() as live, OtlpReceiver() as again:
+        run(tmp_path, live, FORKING)
+        assert export(tmp_path / "kept", again).exit_code == 0
+        instances = {span["resource"]["service.instance.id"] for span in told(live)}
+        assert len(instances) == 2
+        assert told(again) == told(live)
+
+
+def test_content_is_where_it_was(tmp_path: Path) -> None:
+    """Spans that carried input and output carry them again, without being told to."""
+    capture = {CAPTURE: "SPAN_ONLY"}
+    with OtlpReceiver() as live, OtlpReceiver() as again:
+        run(tmp_path, live, PROGRAM, **capture)
+        assert export(tmp_path / "kept", again).exit_code == 0
+        assert any("gen_ai.tool.call.arguments" in span["attributes"] for span in told(live))
+        assert told(again) == told(live)
+
+
+def test_a_service_name_that_is_given_overrides_what_is_known(tmp_path: Path) -> None:
+    """It alone; the other attributes stay."""
+    with OtlpReceiver() as live, OtlpReceiver() as again:
+        run(tmp_path, live, PROGRAM, OTEL_RESOURCE_ATTRIBUTES="team=a")
+        assert export(tmp_path / "kept", again, "--service-name", "other").exit_code == 0
+        expected = {**told(live)[0]["resource"], "service.name": "other"}
+        assert [span["resource"] for span in told(again)] == [expected] * 8
 
 
 @pytest.fixture

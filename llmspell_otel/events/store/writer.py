@@ -11,6 +11,7 @@ from typing import Any
 from llmspell_otel.events.codec import record
 from llmspell_otel.events.event import make
 from llmspell_otel.events.ids import uuid7
+from llmspell_otel.events.introduction import RESOURCE, told
 from llmspell_otel.events.store import log
 
 LOST = "journal:lost"
@@ -30,7 +31,7 @@ class LogWriter:
 
     Attributes:
         names: The files that this process has written.
-        notes: Lines in them that tell of losses; nobody gave them to the writer.
+        notes: Lines in them that nobody gave to the writer: of losses, and of this process.
         after_commit: Called after each commit.
     """
 
@@ -57,6 +58,7 @@ class LogWriter:
         self._dropped: int = 0
         self._noted: int = 0  # of those, how many the log tells of
         self.notes: int = 0
+        self._introduced: dict[str, Any] | None = None  # as the file in hand tells it
         self._idle: bool = True
         self._closed: bool = False
         self._losing: bool = False
@@ -209,15 +211,26 @@ class LogWriter:
         lost = self._dropped - self._noted
         if lost and self._log is not None:
             with contextlib.suppress(OSError):
-                self._log.write(record(make(LOST, {"journal": self._folder.name, "lost": lost})))
+                self._note(self._log, LOST, {"journal": self._folder.name, "lost": lost})
                 self._noted += lost
-                self.notes += 1
         return lost
+
+    def _introduce(self, writer: log.Writer) -> None:
+        """Have the file tell, before any event, what telemetry says of this process."""
+        known = told()
+        if known is not None and known != self._introduced:
+            self._note(writer, RESOURCE, known)
+            self._introduced = known
+
+    def _note(self, writer: log.Writer, event_type: str, data: dict[str, Any]) -> None:
+        writer.write(record(make(event_type, data)))
+        self.notes += 1
 
     def _write(self, lines: bytearray) -> None:
         writer = self._log
         if writer is None or writer.size >= SEGMENT_BYTES:
             writer = self._rotate()
+        self._introduce(writer)
         writer.write(lines)
         if self._durable:
             try:
@@ -233,6 +246,7 @@ class LogWriter:
             self._log = None
         path = self._folder / f"{uuid7()}{log.SUFFIX}"
         writer = self._log = log.Writer(path)
+        self._introduced = None
         self.names.add(path.name)
         if self._durable:
             log.sync_folder(self._folder)
