@@ -7,12 +7,11 @@ costs a lookup per segment, and no pattern and no name makes it slower than line
 stands a bounded cache of finished answers.
 """
 
-import re
 from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
 from llmspell_otel.errors import EventError
-from llmspell_otel.events.pattern import Branch, Segment, Wildcard, parse, split
+from llmspell_otel.events.pattern import Branch, Glob, Segment, Wildcard, parse, split
 
 MAX_CACHED = 8_192
 MAX_CACHED_LENGTH = 256
@@ -32,7 +31,7 @@ class Node(Generic[T]):
         # Whoever stands at a `**` stands there to the end: it may match any number of segments.
         self.deep = deep
         self.literals: dict[str, Node[T]] = {}
-        self.globs: tuple[tuple[re.Pattern[str], Node[T]], ...] = ()
+        self.globs: tuple[tuple[Glob, Node[T]], ...] = ()
         self.one: Node[T] | None = None
         self.many: Node[T] | None = None
         self.here: tuple[T, ...] = ()
@@ -47,7 +46,7 @@ class Node(Generic[T]):
 
     def attach(self, segment: Segment, node: "Node[T] | None") -> None:
         """Let *segment* lead to *node*, or nowhere."""
-        if isinstance(segment, re.Pattern):
+        if isinstance(segment, Glob):
             others = tuple(pair for pair in self.globs if pair[0] != segment)
             self.globs = others if node is None else (*others, (segment, node))
         elif segment is Wildcard.ONE:
@@ -55,9 +54,9 @@ class Node(Generic[T]):
         elif segment is Wildcard.MANY:
             self.many = node
         elif node is None:
-            self.literals.pop(str(segment), None)
+            self.literals.pop(segment, None)
         else:
-            self.literals[str(segment)] = node
+            self.literals[segment] = node
 
     @property
     def bare(self) -> bool:
@@ -122,7 +121,7 @@ class State(Generic[T, S]):
                 nodes.append(child)
                 spelled = True
             if node.globs:
-                nodes += [child for glob, child in node.globs if glob.fullmatch(segment)]
+                nodes += [child for glob, child in node.globs if glob.fits(segment)]
                 seen = True
         return nodes, spelled, seen
 
