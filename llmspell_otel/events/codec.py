@@ -24,10 +24,7 @@ _KNOWN = frozenset(UniversalEvent.__struct_encode_fields__) - {"extra"}
 _USUAL = {encoded: usual for _, encoded, usual in _FIELDS}
 _LANGUAGE, _VERSION = _USUAL["language"], _USUAL["schema_version"]
 
-_SHORT = 4_096  # bytes of JSON that nearly every event takes less than
-
-_encoder = msgspec.json.Encoder(enc_hook=marker)
-_encode, _encode_into = _encoder.encode, _encoder.encode_into
+_encode = msgspec.json.Encoder(enc_hook=marker).encode
 _decode = msgspec.json.Decoder(UniversalEvent).decode
 
 
@@ -55,22 +52,6 @@ def record(event: UniversalEvent) -> bytes:
     fields = {encoded: value for encoded, value, usual in values if value is not usual}
     extra = fields.pop("extra", {})
     return json.dumps(plain({**extra, **fields}), allow_nan=False).encode()
-
-
-def short_record(event: UniversalEvent) -> bytes | bytearray:
-    """The same, if it takes little room and no detour; else nothing, at no great cost.
-
-    However large the data is, no more than `_SHORT` bytes are written: the room is not to grow.
-    """
-    room = bytearray(_SHORT)
-    _view = memoryview(room)  # while it is looked at, a bytearray refuses to grow
-    if event.extra is None:
-        try:
-            _encode_into(event, room)
-        except (BufferError, TypeError, ValueError, OverflowError, RecursionError):
-            return b""
-        return room
-    return b""
 
 
 def decode(line: bytes | str) -> UniversalEvent:

@@ -7,7 +7,7 @@ the commit. A second thread takes the log into a SQLite database, which queries 
 import logging
 import sqlite3
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
@@ -15,14 +15,12 @@ from pathlib import Path
 from time import monotonic, time_ns
 from typing import Any, Literal, get_args
 
-from msgspec.structs import replace as replace_fields
-
 from llmspell_otel.errors import EventError, JournalError
 from llmspell_otel.events.bus import EventBus, at_last
-from llmspell_otel.events.codec import decode, record, short_record
+from llmspell_otel.events.codec import decode
 from llmspell_otel.events.event import UniversalEvent, make
 from llmspell_otel.events.forks import in_child
-from llmspell_otel.events.payload import MAX_BYTES, plain, weighs_more
+from llmspell_otel.events.payload import MAX_BYTES
 from llmspell_otel.events.router import Pattern
 from llmspell_otel.events.store.conditions import Conditions, meets
 from llmspell_otel.events.store.index import Index, Query, Run
@@ -38,7 +36,6 @@ Mode = Literal["process", "power"]
 OWN_EVENTS = "journal:*"
 _DAY = 86_400
 _PATIENCE = 5.0  # seconds that a question waits for the disk to take what was published
-_ESCAPED = 6  # bytes of JSON that one character takes at most
 
 _journals: "weakref.WeakSet[Journal]" = weakref.WeakSet()
 
@@ -117,10 +114,10 @@ class Journal:
             self.path,
             durable=mode == "power",
             interval=interval,
+            event_limit=max_event_bytes,
             limit=max_waiting_bytes,
             tell=self._tell,
         )
-        self._append = _appender(self._writer.append, max_event_bytes)
         self._indexer = Indexer(self.path, self._index, self._writer, self._expire, self._tell)
         self._questions = Questions(self.path, self._index, self._indexer.damaged)
         self._writer.after_commit = self._indexer.nudge
@@ -136,12 +133,12 @@ class Journal:
         """
         self._bus, bus.journal = bus, self
         return bus.subscribe(
-            patterns, self._append, name=f"journal {self.path.name}", max_errors=None
+            patterns, self._writer.append, name=f"journal {self.path.name}", max_errors=None
         )
 
     def append(self, event: UniversalEvent) -> bool:
         """Keep *event*; tell whether it was accepted. It is committed within the interval."""
-        return self._append(event)
+        return self._writer.append(event)
 
     def flush(self, timeout: float = 5.0) -> bool:
         """Commit everything accepted so far; tell whether that was done in *timeout* seconds."""
@@ -307,30 +304,6 @@ class Journal:
         bus = self._bus
         if bus is not None and bus.wants(event_type):
             bus.publish(make(event_type, {"journal": self.path.name, **data}))
-
-
-def _appender(
-    write: Callable[[bytes | bytearray], bool], limit: int
-) -> Callable[[UniversalEvent], bool]:
-    """Encode an event and *write* it. A closure: its names are found fastest."""
-
-    def append(event: UniversalEvent) -> bool:
-        line = short_record(event)
-        if not line or len(line) > limit:
-            line = _encode_long(event, limit)
-        return write(line)
-
-    return append
-
-
-def _encode_long(event: UniversalEvent, limit: int) -> bytes:
-    line = b"" if weighs_more(event.data, limit) else record(event)
-    return line if line and len(line) <= _ESCAPED * limit else record(_cut(event, limit))
-
-
-def _cut(event: UniversalEvent, limit: int) -> UniversalEvent:
-    """The *event* with its data cut to *limit* bytes."""
-    return replace_fields(event, data=plain(event.data, limit))
 
 
 def _nanoseconds(time: int | datetime | None) -> int | None:

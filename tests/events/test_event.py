@@ -3,9 +3,7 @@
 import itertools
 import json
 import threading
-import time
 import uuid
-from datetime import UTC, datetime
 from time import time_ns
 from typing import Any
 
@@ -15,7 +13,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from llmspell_otel.events import EventError, UniversalEvent, ids, make
-from llmspell_otel.events.codec import decode, encode, record, short_record
+from llmspell_otel.events.codec import decode, encode, record
 
 JSON = st.recursive(
     st.none()
@@ -208,35 +206,3 @@ def test_threads_share_no_identifier_and_no_sequence() -> None:
         thread.join()
     assert len({event.id for events in made for event in events}) == 40_000
     assert len({event.sequence for events in made for event in events}) == 40_000
-
-
-@pytest.mark.parametrize(
-    "data",
-    [None, {"text": "ü" * 100}, [1, 2.5, {"deep": [True]}], {"at": datetime.now(UTC)}, object()],
-)
-def test_short_events_are_written_alike_in_little_room(data: Any) -> None:
-    """The quick way writes what the usual way writes."""
-    event = make("a.b", data, "run", tags=("x",))
-    assert short_record(event) == record(event)
-
-
-@pytest.mark.parametrize(
-    "data",
-    ["x" * 5_000, ["x" * 100] * 100, "x" * 50_000_000, {"deep": "\ud800"}],
-    ids=["long text", "long list", "huge", "surrogate"],
-)
-def test_other_events_are_left_to_the_usual_way(data: Any) -> None:
-    """At no great cost, however large they are."""
-    event = make("a.b", data)
-    began = time.process_time()
-    assert short_record(event) == b""
-    assert time.process_time() - began < 0.01
-    assert decode(encode(event)).event_type == "a.b"
-
-
-def test_cycles_and_later_fields_are_left_to_the_usual_way() -> None:
-    """A cycle has no end, and fields of a later format are written beside the known ones."""
-    cycle: list[Any] = []
-    cycle.append(cycle)
-    assert short_record(make("a.b", cycle)) == b""
-    assert short_record(make("a.b", extra={"colour": "red"})) == b""

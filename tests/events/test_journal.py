@@ -253,14 +253,15 @@ def test_a_journal_that_cannot_be_opened_says_why(tmp_path: Path, kind: str) -> 
 
 
 def test_stores_of_earlier_versions_are_readable(tmp_path: Path) -> None:
-    """A folder written by version 1 of the format, byte for byte, reads as it did."""
+    """A log in version 2 of the format, the first released, byte for byte, reads as it did."""
     line = (
-        b'{"event_type":"tool:done","data":{"n":1},"correlation_id":"run","id":'
+        b'[{"event_type":"tool:done","data":{"n":1},"correlation_id":"run","id":'
         b'"01999999-0000-7000-8000-000000000001","timestamp":1767225600000000000,'
-        b'"sequence":1,"language":"python","schema_version":"1.0","later":"kept"}'
+        b'"sequence":1,"language":"python","schema_version":"1.0","later":"kept"}]'
     )
-    block = b"\xf5LJB" + len(line).to_bytes(4, "little") + b"\xf8\xf9\x0f\xcf" + line
-    (tmp_path / "old.log").write_bytes(b"llmspell-journal 1\n" + block)
+    head = b"\xf5LJB" + (1).to_bytes(4, "little") + len(line).to_bytes(4, "little")
+    block = head + b"\x18\x46\xf9\x8b" + line
+    (tmp_path / "old.log").write_bytes(b"llmspell-journal 2\n" + block)
     journal = Journal(tmp_path)
     [event] = journal.query("tool:*", correlation_id="run")
     assert (event.data, event.extra, event.sequence) == ({"n": 1}, {"later": "kept"}, 1)

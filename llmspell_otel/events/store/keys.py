@@ -1,6 +1,7 @@
 """The few fields of a kept event that questions are decided by, read without the rest."""
 
 from collections.abc import Iterator
+from itertools import chain
 
 import msgspec
 
@@ -28,23 +29,34 @@ class Key(msgspec.Struct, gc=False):
         return self.given_id or derived(self.timestamp, self.sequence, self.origin)
 
 
-_keys = msgspec.json.Decoder(Key)
+_BOUNDARY = '},{"event_type":'  # between two events: each begins with its type
+_keys = msgspec.json.Decoder(list[Key])
+_events = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def keys(body: bytes) -> list[Key]:
-    """The keys of the events in *body*, lines of JSON; lines that are no events are left out."""
+    """The keys of the events in *body*, lines of arrays; what is no event is left out."""
     try:
-        return _keys.decode_lines(body)
+        return list(chain.from_iterable(_keys.decode_lines(body)))
     except (msgspec.MsgspecError, ValueError):
-        return [key for key, _ in _one_by_one(body)]
+        return [key for key, _ in _line_by_line(body)]
 
 
 def keyed(body: bytes) -> list[tuple[Key, str]]:
-    """The same, each with its line."""
+    """The same, each with its JSON."""
     try:
-        return list(zip(_keys.decode_lines(body), body.decode().split("\n"), strict=True))
+        return _keyed(body)
     except (msgspec.MsgspecError, ValueError):
-        return list(_one_by_one(body))
+        return list(_line_by_line(body))
+
+
+def _keyed(body: bytes) -> list[tuple[Key, str]]:
+    # JSON has no bare ends of lines: whatever lies between two of them is an event, unless the
+    # boundary stands in the data of one. Then there is more than events, and `zip` says so.
+    text = body[1:-1].decode().replace("]\n[", "\n")
+    events = text.replace(_BOUNDARY, f"}}\n{_BOUNDARY[2:]}").split("\n")
+    found = chain.from_iterable(_keys.decode_lines(body))
+    return list(zip(found, events, strict=True))
 
 
 def text(given: str) -> str:
@@ -52,14 +64,26 @@ def text(given: str) -> str:
     return given if given.isascii() else given.encode(errors="replace").decode()
 
 
-def _one_by_one(body: bytes) -> Iterator[tuple[Key, str]]:
-    """For a line with a lone surrogate, or that is no event."""
+def _line_by_line(body: bytes) -> Iterator[tuple[Key, str]]:
     for line in body.split(b"\n") if body else ():
         try:
-            event = decode(line)
+            yield from _keyed(line)
+        except (msgspec.MsgspecError, ValueError):
+            yield from _one_by_one(line)
+
+
+def _one_by_one(line: bytes) -> Iterator[tuple[Key, str]]:
+    """For an event whose data looks like two, one with a lone surrogate, or what is no event."""
+    try:
+        events = [bytes(event) for event in _events.decode(line)]
+    except msgspec.MsgspecError:
+        events = [line[1:-1]]  # a lone surrogate: such an event has a line of its own
+    for each in events:
+        try:
+            event = decode(each)
         except EventError:
             continue
         run, kind = text(event.correlation_id), text(event.event_type)
         given = event.given_id and text(event.given_id)
         key = Key(kind, event.timestamp, event.sequence, event.origin, given, run)
-        yield key, line.decode()
+        yield key, each.decode()

@@ -1,14 +1,15 @@
 """The append-only log: one file per writer, made of checked blocks.
 
-A file begins with `MAGIC`. A block is `MARK`, its length and its CRC-32 (both little-endian,
-32 bits), and the events in it as lines of JSON. Whoever writes a file holds a lock on it; a file
+A file begins with `MAGIC`. A block is `MARK`, the number of its events, its length and its CRC-32,
+begun with the number (little-endian, 32 bits each), and the events as lines of JSON, each an
+array of some. Whoever writes a file holds a lock on it; a file
 without one belongs to nobody any more. A torn end is cut; a damaged block is stepped over.
 """
 
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,10 +18,10 @@ try:
 except ImportError:  # Windows: nobody else may use the folder there
     fcntl = None  # type: ignore[assignment]
 
-MAGIC = b"llmspell-journal 1\n"
+MAGIC = b"llmspell-journal 2\n"
 MARK = b"\xf5LJB"
 SUFFIX = ".log"
-_HEADER = struct.Struct("<4sII")
+_HEADER = struct.Struct("<4sIII")
 _MAX_BLOCK = 1 << 30
 
 
@@ -53,13 +54,20 @@ class Writer:
             temporary.unlink(missing_ok=True)
             raise
 
-    def write(self, body: bytes | bytearray) -> None:
-        """Append *body*, lines, as one block. After an error the file is as it was, or `broken`.
+    def write(self, chunks: Sequence[bytes | bytearray], count: int) -> None:
+        """Append *chunks*, arrays of *count* events together, as one block.
+
+        After an error the file is as it was, or `broken`.
 
         Raises:
             OSError: the system refused, or took only a part.
         """
-        self._append(_HEADER.pack(MARK, len(body), zlib.crc32(body)) + body)
+        first, *rest = chunks
+        # Joined once, its header in place: a block is some megabytes long.
+        block = bytearray(b"\n").join((bytes(_HEADER.size) + first, *rest))
+        body = memoryview(block)[_HEADER.size :]
+        _HEADER.pack_into(block, 0, MARK, count, len(body), zlib.crc32(body, count))
+        self._append(block)
 
     def sync(self) -> None:
         """Wait until everything written survives a power cut.
@@ -73,7 +81,7 @@ class Writer:
         """Let the file, and the lock, go."""
         os.close(self._file)
 
-    def _append(self, data: bytes) -> None:
+    def _append(self, data: bytes | bytearray) -> None:
         rest = memoryview(data)
         try:
             while rest:
@@ -90,19 +98,16 @@ class Block(NamedTuple):
     """What a reader found.
 
     Attributes:
-        body: Lines of JSON, an event each.
+        body: Lines of JSON, each an array of events; or nothing.
+        events: How many there are in it.
         end: Where the next block begins.
         damaged: Bytes that were stepped over.
     """
 
     body: bytes
+    events: int
     end: int
     damaged: int
-
-    @property
-    def events(self) -> int:
-        """How many there are in it."""
-        return self.body.count(b"\n") + 1 if self.body else 0
 
 
 def read(path: Path, start: int = 0, *, whole: bool = False) -> Iterator[Block]:
@@ -121,16 +126,16 @@ def blocks(data: bytes, start: int, *, whole: bool) -> Iterator[Block]:
     """The blocks in *data*, which begins at offset *start* of its file. See `read`."""
     position = 0 if start else len(MAGIC)
     while position < len(data):
-        end = _end_of(data, position)
+        count, end = _head(data, position)
         if end:
-            yield Block(data[position + _HEADER.size : end], start + end, 0)
+            yield Block(data[position + _HEADER.size : end], count, start + end, 0)
             position = end
             continue
         if not whole:
             return
         found = data.find(MARK, position + 1)
         found = len(data) if found < 0 else found
-        yield Block(b"", start + found, found - position)
+        yield Block(b"", 0, start + found, found - position)
         position = found
 
 
@@ -157,16 +162,16 @@ def lock(file: int) -> None:
         fcntl.flock(file, fcntl.LOCK_EX)
 
 
-def _end_of(data: bytes, position: int) -> int:
-    """Where the block at *position* ends; 0 if it is not whole."""
+def _head(data: bytes, position: int) -> tuple[int, int]:
+    """How many events the block at *position* has, and where it ends; zeros if it is not whole."""
     if position + _HEADER.size > len(data):
-        return 0
-    mark, length, check = _HEADER.unpack_from(data, position)
+        return 0, 0
+    mark, count, length, check = _HEADER.unpack_from(data, position)
     end: int = position + _HEADER.size + length
     if mark != MARK or length > _MAX_BLOCK or end > len(data):
-        return 0
+        return 0, 0
     body = memoryview(data)[position + _HEADER.size : end]
-    return end if zlib.crc32(body) == check else 0
+    return (count, end) if zlib.crc32(body, count) == check else (0, 0)
 
 
 def sync_folder(folder: Path) -> None:
