@@ -3,11 +3,13 @@
 import contextlib
 import logging
 import threading
+from collections.abc import Iterator
 from time import monotonic, sleep
 from typing import Any
 
 from llmspell_otel.events.event import UniversalEvent, make
-from llmspell_otel.events.flow import GAP, RELIEVED, Flow, Limits
+from llmspell_otel.events.flow import GAP, RELIEVED, Flow
+from llmspell_otel.events.limits import Limits
 from llmspell_otel.events.subscription import Handler, Host, Order, Stats, Subscription
 
 BATCH = 64
@@ -152,20 +154,17 @@ class ThreadSubscription(QueuedSubscription):
     def _work(self) -> None:
         flow, bell = self.flow, self._bell
         while True:
-            batch = flow.take(self._batch)
-            if batch:
+            batch = flow.hand(self._batch)
+            if batch is not None:
                 self._hand_over(batch)
             elif self.active:
                 bell.acquire()
             else:
                 return
 
-    def _hand_over(self, batch: list[UniversalEvent]) -> None:
-        flow, handler, failures = self.flow, self.handler, self.failures
-        for index, event in enumerate(batch):
-            if not self.active:
-                flow.lose(batch[index:])
-                return
+    def _hand_over(self, batch: Iterator[UniversalEvent]) -> None:
+        handler, failures = self.handler, self.failures
+        for event in batch:  # it ends early when the subscription does
             try:
                 handler(event)
             except BaseException as error:
@@ -173,7 +172,6 @@ class ThreadSubscription(QueuedSubscription):
             else:
                 if failures.failing:
                     failures.recovered()
-            flow.delivered += 1  # this thread alone counts deliveries
 
 
 def _bell() -> threading.Lock:

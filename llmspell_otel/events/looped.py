@@ -8,7 +8,7 @@ from typing import Any
 from llmspell_otel.events.background import background_loop
 from llmspell_otel.events.delivery import QueuedSubscription
 from llmspell_otel.events.event import UniversalEvent
-from llmspell_otel.events.flow import Limits
+from llmspell_otel.events.limits import Limits
 from llmspell_otel.events.subscription import Host, Order
 
 _logger = logging.getLogger("llmspell_otel.events")
@@ -65,11 +65,9 @@ class LoopSubscription(QueuedSubscription):
 
     async def _drain(self) -> None:
         flow, handler, failures = self.flow, self.handler, self.failures
-        while batch := flow.take(self._batch):
-            left = len(batch)
+        while (batch := flow.hand(self._batch)) is not None:
             try:
-                for event in batch:
-                    left -= 1
+                for event in batch:  # it ends early when the subscription does
                     try:
                         await handler(event)
                     except (Exception, asyncio.CancelledError) as error:
@@ -77,11 +75,11 @@ class LoopSubscription(QueuedSubscription):
                     else:
                         if failures.failing:
                             failures.recovered()
-                    finally:
-                        flow.delivered += 1  # this loop alone counts deliveries
+                flow.done()
                 await asyncio.sleep(0)  # handlers that never wait leave the loop to others, too
             except asyncio.CancelledError:  # the loop is being torn down
-                flow.lose(batch[len(batch) - left :])
+                flow.clear()
+                flow.done()
                 self._leave()
                 raise
 

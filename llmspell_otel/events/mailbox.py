@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from llmspell_otel.events.delivery import POLL, QueuedSubscription
 from llmspell_otel.events.event import UniversalEvent
-from llmspell_otel.events.flow import Limits
+from llmspell_otel.events.limits import Limits
 from llmspell_otel.events.subscription import Host, Order
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Mailbox(QueuedSubscription):
     def receive_batch(self, limit: int, timeout: float | None = None) -> list[UniversalEvent]:
         """Up to *limit* events: those that wait, else the first that come within *timeout*."""
         deadline = None if timeout is None else monotonic() + timeout
-        while not (batch := self._taken(limit)):
+        while not (batch := self.flow.take(limit)):
             left = None if deadline is None else deadline - monotonic()
             if not self.active or (left is not None and left <= 0):
                 break
@@ -74,7 +74,7 @@ class Mailbox(QueuedSubscription):
         """The next event; None when the subscription has ended."""
         import asyncio  # dear, and loaded already where somebody awaits
 
-        while not (batch := self._taken(1)):
+        while not (batch := self.flow.take(1)):
             if not self.active:
                 return None
             future = asyncio.get_running_loop().create_future()
@@ -84,11 +84,6 @@ class Mailbox(QueuedSubscription):
                 self.wake()
             await future
         return batch[0]
-
-    def _taken(self, limit: int) -> list[UniversalEvent]:
-        batch = self.flow.take(limit)
-        self.flow.settle(len(batch))
-        return batch
 
 
 class Stream:

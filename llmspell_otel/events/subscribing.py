@@ -5,7 +5,7 @@ from typing import Literal, TypedDict, get_args
 
 from llmspell_otel.errors import EventError
 from llmspell_otel.events.delivery import ThreadSubscription
-from llmspell_otel.events.flow import Limits, Overflow
+from llmspell_otel.events.limits import Limits, Overflow
 from llmspell_otel.events.mailbox import Mailbox
 from llmspell_otel.events.store.conditions import Conditions, meets
 from llmspell_otel.events.subscription import (
