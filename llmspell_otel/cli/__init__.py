@@ -11,7 +11,7 @@ _COMMANDS: Final = {
     "cost": "Sum what was spent, by run, agent, model, user, ….",
     "debug": "Browse what the hook debugging wrote when a call failed.",
     "doctor": "Tell what is installed and instrumented, and what became of telemetry.",
-    "events": "Follow, find, export and count the events that were kept.",
+    "events": "Follow, find, export, import and count the events that were kept.",
     "hooks": "List hooks and the state of their breakers.",
     "run": "Run a Python program, seen and steered.",
     "timeline": "Show a run as a waterfall: where time and money went.",

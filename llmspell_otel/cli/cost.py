@@ -11,9 +11,9 @@ from typing import Any, Final
 import click
 
 from llmspell_otel.builtin.spending import ALL, BY, Ledger, Sum, dearest
-from llmspell_otel.cli.events import folder_option, kept, time_of
+from llmspell_otel.cli.kept import folder_option, kept, time_of
 from llmspell_otel.events.event import UniversalEvent
-from llmspell_otel.events.timeline.text import plain
+from llmspell_otel.events.terminal import plain
 
 _RECORDED: Final = "cost.recorded"
 _COLUMNS: Final[tuple[str, ...]] = ("name", "currency", "cost", "calls", "unpriced")

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from llmspell_otel.cli.events import moment
-from llmspell_otel.events.timeline.text import plain
+from llmspell_otel.cli.kept import moment
+from llmspell_otel.events.terminal import plain
 
 
 @click.command(short_help="Browse what the hook debugging wrote when a call failed.")

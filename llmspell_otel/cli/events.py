@@ -1,108 +1,47 @@
-"""``llmspell-otel events``: follow, find, export and count what the journal keeps."""
+"""``llmspell-otel events``: follow, find, export, import and count what the journal keeps."""
 
 import json
-import re
 import sys
 import time
-from collections.abc import Callable, Generator, Iterable
-from contextlib import closing, contextmanager
-from datetime import UTC, datetime, timedelta
-from importlib.metadata import entry_points
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import click
 
-from llmspell_otel.cli.findings import Finding
-from llmspell_otel.errors import LlmspellError
-from llmspell_otel.events.codec import encode
+from llmspell_otel.cli.kept import (
+    condition_of,
+    folder_option,
+    kept,
+    moment,
+    opened,
+    run_of,
+    time_of,
+    writing,
+)
+from llmspell_otel.errors import EventError
+from llmspell_otel.events.codec import decode, encode
 from llmspell_otel.events.event import UniversalEvent
 from llmspell_otel.events.introduction import RESOURCE
-from llmspell_otel.events.journal import Journal, Retention
+from llmspell_otel.events.journal import Journal
 from llmspell_otel.events.payload import plain as bounded
-from llmspell_otel.events.store.index import NAME
+from llmspell_otel.events.store.conditions import meets
 from llmspell_otel.events.store.writer import LOST
-from llmspell_otel.events.timeline.text import plain
-from llmspell_otel.runtime import JOURNAL_VARIABLE
+from llmspell_otel.events.terminal import escaped, plain
 
 _POLL = 0.3  # seconds between two looks while following
 _SHOWN = 160  # characters of data on a line
-_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-_CONDITION = re.compile(r"([\w.]+?)(!=|>=|<=|=|>|<)(.*)", re.DOTALL)
-
-folder_option = click.option(
-    "--journal",
-    "folder",
-    envvar=JOURNAL_VARIABLE,
-    show_envvar=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path(".llmspell/journal"),
-    show_default=True,
-    help="The folder that the journal keeps events in.",
-)
-
-
-@contextmanager
-def kept(folder: Path) -> Generator[Journal]:
-    """The journal in *folder*, for questions only; our errors become one line each.
-
-    Raises:
-        click.ClickException: there is none, or it cannot be read.
-    """
-    if not (folder / NAME).is_file():
-        raise click.ClickException(f"no journal in {folder}; name its folder with --journal")
-    try:
-        with closing(Journal(folder, retention=Retention(None, None))) as journal:
-            yield journal
-    except LlmspellError as error:
-        raise click.ClickException(str(error)) from error
-
-
-def moment(nanoseconds: int) -> str:
-    """A time as ISO 8601, UTC, to the millisecond."""
-    whole = datetime.fromtimestamp(nanoseconds // 10**9, UTC)
-    return f"{whole:%Y-%m-%dT%H:%M:%S}.{nanoseconds // 10**6 % 1000:03d}Z"
-
-
-def time_of(text: str) -> int:
-    """Nanoseconds since the Unix epoch, of a moment (UTC if nothing is said) or of `15m` ago.
-
-    Raises:
-        click.BadParameter: *text* is neither.
-    """
-    try:
-        if text[-1:] in _UNITS and text[:-1].replace(".", "", 1).isdigit():
-            found = datetime.now(UTC) - timedelta(**{_UNITS[text[-1]]: float(text[:-1])})
-        else:
-            found = datetime.fromisoformat(text)
-    except (ValueError, OverflowError) as error:
-        mend = "write 2026-11-22T20:00, or 15m for fifteen minutes ago (s, m, h, d)"
-        raise click.BadParameter(f"{text!r} is no time; {mend}") from error
-    found = found if found.tzinfo else found.replace(tzinfo=UTC)
-    return int(found.timestamp() * 1_000_000) * 1_000
-
-
-def condition_of(text: str) -> tuple[str, tuple[str, Any]]:
-    """The path, and the operator with its value, of `data.amount>=500` or `source=desk`.
-
-    Raises:
-        click.BadParameter: *text* has no operator.
-    """
-    if (found := _CONDITION.fullmatch(text)) is None:
-        raise click.BadParameter(f"{text!r} is no condition; write data.amount>=500")
-    path, operator, value = found.groups()
-    try:
-        return path, (operator, json.loads(value))
-    except ValueError:
-        return path, (operator, value)
-
+_COUNT: Final = click.IntRange(min=0)
+_TOGETHER: Final = 8 * 1_048_576
+"""Bytes that are imported before it is seen to that they are committed."""
 
 _patterns = click.argument("patterns", nargs=-1)
 _json = click.option("--json", "as_json", is_flag=True, help="Write lines of JSON.")
 _CONDITIONS = (
     _patterns,
     folder_option,
-    click.option("--run", help="Only this correlation id."),
+    click.option("--run", help="Only this run: a correlation id, its beginning, or `last`."),
     click.option(
         "--since", type=time_of, metavar="TIME", help="Not before: 2026-11-22T20:00, or 15m ago."
     ),
@@ -112,7 +51,7 @@ _CONDITIONS = (
         type=condition_of,
         metavar="PATH=VALUE",
         multiple=True,
-        help="As data.amount>=500; repeatable.",
+        help="As data.amount>=500; repeatable, all must hold.",
     ),
 )
 
@@ -124,38 +63,43 @@ def _conditions(function: Callable[..., None]) -> Callable[..., None]:
     return function
 
 
-@click.group(short_help="Follow, find, export and count the events that were kept.")
+@click.group(short_help="Follow, find, export, import and count the events that were kept.")
 def command() -> None:
-    """Follow, find, export and count the events that the journal keeps."""
+    """Follow, find, export, import and count the events that the journal keeps."""
 
 
 @command.command()
 @_patterns
 @folder_option
-@click.option("-n", "--number", default=10, show_default=True, help="How many to begin with.")
+@click.option(
+    "-n", "--number", type=_COUNT, default=10, show_default=True, help="How many to begin with."
+)
 @_json
 @click.option("--once", is_flag=True, help="Do not wait for more.")
 def tail(
     patterns: tuple[str, ...], folder: Path, number: int, *, as_json: bool, once: bool
 ) -> None:
     """Show the latest events, and then every new one. PATTERNS choose types: 'tool:*'."""
-    with kept(folder) as journal:
-        for events in journal.follow(*patterns, latest=number):
-            _write(events, as_json=as_json)
-            if once:
-                return
-            time.sleep(_POLL)
+    try:
+        with kept(folder) as journal:
+            for events in journal.follow(*patterns, latest=number):
+                _write(events, as_json=as_json)
+                if once:
+                    return
+                time.sleep(_POLL)
+    except KeyboardInterrupt:
+        return  # the way to stop following
 
 
 @command.command()
 @_conditions
-@click.option("--limit", type=int, help="At most so many.")
+@click.option("--limit", type=_COUNT, help="At most so many.")
 @click.option("--newest-first", is_flag=True, help="The latest arrivals first.")
 @_json
 def query(patterns: tuple[str, ...], folder: Path, *, as_json: bool, **conditions: Any) -> None:
     """Show the events that meet every condition. PATTERNS choose types: 'tool:*' '**.error'."""
     with kept(folder) as journal:
-        _write(_found(journal, patterns, conditions), as_json=as_json)
+        _write(_found(journal, patterns, **conditions), as_json=as_json)
 
 
 @command.command()
@@ -166,11 +110,10 @@ def query(patterns: tuple[str, ...], folder: Path, *, as_json: bool, **condition
     is_flag=True,
     help="Send the traces that the events tell of, as OTEL_EXPORTER_OTLP_ENDPOINT says.",
 )
-@click.option(
-    "--service-name", metavar="NAME", help="With --otlp: another name for what sent them."
-)
+@click.option("--service-name", metavar="NAME", help="With --otlp: another name for all of them.")
 @click.option(
     "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
     default=30.0,
     show_default=True,
     help="With --otlp: seconds that the receiver may keep a batch waiting.",
@@ -195,24 +138,47 @@ def export(
         if otlp:
             patterns = (target, *patterns) if target else patterns
             introductions = list(journal.query(RESOURCE))
-            _send(_found(journal, patterns, conditions), introductions, service_name, timeout)
+            events = _found(journal, patterns, **conditions)
+            _send(events, introductions, service_name, timeout)
             return
-        written = 0
-        with click.open_file(str(target), "wb") as file:
-            for event in _found(journal, patterns, conditions):
-                file.write(encode(event) + b"\n")
-                written += 1
+        with writing(target), click.open_file(str(target), "wb") as file:
+            written = _told(_found(journal, patterns, **conditions), file)
         click.echo(f"{written} events", err=True)
+
+
+@command.command("import")
+@click.argument("source", type=click.File("rb"))
+@folder_option
+def take(source: IO[bytes], folder: Path) -> None:
+    """Keep the events that `export` wrote to the file SOURCE; `-` is the standard input.
+
+    They keep their ids, so that what is imported again, or is there already, is kept once.
+    """
+    count = waiting = 0
+    with opened(folder) as journal:
+        for event, size in _read(source):
+            journal.append(event)
+            count, waiting = count + 1, waiting + size
+            if waiting > _TOGETHER:
+                _commit(journal)
+                waiting = 0
+        _commit(journal)
+    click.echo(f"{count} events", err=True)
 
 
 @command.command()
 @folder_option
-def stats(folder: Path) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
+def stats(folder: Path, *, as_json: bool) -> None:
     """Count the events by type, and say from when to when they are."""
     with kept(folder) as journal:
         summary = journal.summary()
         told = journal.query(LOST) if LOST in summary["types"] else ()
         lost = sum(int(event.data["lost"]) for event in told)
+    if as_json:
+        line = json.dumps({**summary, "lost": lost}, ensure_ascii=False).encode()
+        click.echo(escaped(line))
+        return
     if not summary["events"]:
         click.echo("0 events")
         return
@@ -225,10 +191,38 @@ def stats(folder: Path) -> None:
 
 
 def _found(
-    journal: Journal, patterns: tuple[str, ...], conditions: dict[str, Any]
+    journal: Journal,
+    patterns: tuple[str, ...],
+    *,
+    run: str | None = None,
+    where: tuple[tuple[str, Any], ...] = (),
+    limit: int | None = None,
+    **conditions: Any,
 ) -> Iterable[UniversalEvent]:
-    run, where = conditions.pop("run", None), dict(conditions.pop("where", ()))
-    return journal.query(*patterns, correlation_id=run, where=where, **conditions)
+    named = run_of(journal, run) if run else None
+    events: Iterable[UniversalEvent] = journal.query(*patterns, correlation_id=named, **conditions)
+    for path, wanted in where:  # each by itself: one path may be named twice
+        events = filter(meets({path: wanted}), events)
+    return islice(events, limit)
+
+
+def _read(source: IO[bytes]) -> Iterator[tuple[UniversalEvent, int]]:
+    """The events in *source*, lines of JSON, each with its size in bytes.
+
+    Raises:
+        click.ClickException: a line is no event; those before it were read.
+    """
+    for number, line in enumerate(source, 1):
+        if line.strip():
+            try:
+                yield decode(line), len(line)
+            except EventError as error:
+                raise click.ClickException(f"{source.name}, line {number}: {error}") from error
+
+
+def _commit(journal: Journal) -> None:
+    if not journal.flush():
+        raise click.ClickException(f"{journal.path} takes nothing: see that its disk has room")
 
 
 def _send(
@@ -242,8 +236,10 @@ def _send(
     Raises:
         click.ClickException: not all of them have arrived.
     """
+    from importlib.metadata import entry_points
+
     for entry in entry_points(group="llmspell_rebuild"):
-        sent: Finding = entry.load()(events, introductions, service_name, timeout)
+        sent = entry.load()(events, introductions, service_name, timeout)
         if not sent.good:
             raise click.ClickException(sent.text)
         click.echo(sent.text)
@@ -252,12 +248,22 @@ def _send(
 
 
 def _write(events: Iterable[UniversalEvent], *, as_json: bool) -> None:
+    if as_json:
+        _told(events, sys.stdout.buffer, flush=True)
+        return
     for event in events:
-        if as_json:
-            sys.stdout.buffer.write(encode(event) + b"\n")
-            sys.stdout.flush()
-            continue
         data = json.dumps(bounded(event.data, _SHOWN * 4), ensure_ascii=False)
         shown = plain(data if len(data) <= _SHOWN else f"{data[:_SHOWN]}…")
         when = click.style(moment(event.timestamp), dim=True)
         click.echo(f"{when} {click.style(plain(event.event_type), bold=True)} {shown}")
+
+
+def _told(events: Iterable[UniversalEvent], file: IO[bytes], *, flush: bool = False) -> int:
+    """Write *events* as lines of JSON; tell how many."""
+    count = 0
+    for event in events:
+        file.write(escaped(encode(event)) + b"\n")
+        count += 1
+        if flush:
+            file.flush()
+    return count

@@ -6,7 +6,7 @@ from typing import Final
 
 import click
 
-from llmspell_otel.cli.events import kept, moment
+from llmspell_otel.cli.kept import kept, moment
 from llmspell_otel.cli.options import POLICIES
 from llmspell_otel.errors import LlmspellError
 from llmspell_otel.hooks import Hook, Registration

@@ -2,15 +2,20 @@
 
 import shutil
 import sys
+from collections.abc import Collection
+from itertools import islice
 from pathlib import Path
+from typing import Any, Final
 
 import click
 
-from llmspell_otel.cli.events import folder_option, kept, moment
+from llmspell_otel.cli.kept import folder_option, kept, moment, run_of, writing
 from llmspell_otel.events.journal import Journal
-from llmspell_otel.events.timeline import build, page, waterfall
+from llmspell_otel.events.terminal import plain
 
-_LISTED = 1_000_000  # runs among which one is looked for by the beginning of its name
+_ENDS: Final = "{agent,workflow,stage,tool,model}:{execution,call}_{complete,error}"
+_LOOKED_AT: Final = 5_000
+"""Ends of operations among which the one that ended a run is looked for."""
 
 
 @click.command(short_help="Show a run as a waterfall: where time and money went.")
@@ -21,26 +26,43 @@ _LISTED = 1_000_000  # runs among which one is looked for by the beginning of it
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write one self-contained page to this file instead.",
 )
-@click.option("--runs", default=20, show_default=True, help="How many runs to list.")
+@click.option(
+    "--runs",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="How many runs to list.",
+)
 def command(run: str | None, folder: Path, html: Path | None, runs: int) -> None:
     """Show the RUN of that correlation id, or its beginning; `last` is the latest.
 
     Without RUN the latest runs are listed.
     """
+    if run is None and html is not None:
+        raise click.UsageError("which run? `last` is the latest; without --html they are listed")
     with kept(folder) as journal:
         if run is None:
             _list(journal, runs)
-            return
-        found = _resolve(journal, run)
-        timeline = build(journal.query(correlation_id=found))
-        if html is None:
-            width = shutil.get_terminal_size().columns
-            for line in waterfall(timeline, max(80, width)):
-                click.echo(line)
-            return
-        with html.open("w", encoding="utf-8") as file:
-            file.writelines(page(timeline, found))
+        else:
+            _show(journal, run_of(journal, run), html)
+
+
+def _show(journal: Journal, run: str, html: Path | None) -> None:
+    from llmspell_otel.events.timeline import build, waterfall
+
+    timeline = build(journal.query(correlation_id=run))
+    if html is not None:
+        from llmspell_otel.events.timeline import page
+
+        with writing(html), html.open("w", encoding="utf-8") as file:
+            file.writelines(page(timeline, run))
         click.echo(f"wrote {html}")
+        return
+    width = shutil.get_terminal_size().columns
+    when = f"  {moment(timeline.start)}" if timeline.operations else ""
+    click.echo(click.style(f"{plain(run)}{when}", dim=True))
+    for line in waterfall(timeline, max(80, width)):
+        click.echo(line)
 
 
 def _list(journal: Journal, limit: int) -> None:
@@ -48,16 +70,30 @@ def _list(journal: Journal, limit: int) -> None:
     if not runs:
         click.echo("no runs are kept", err=True)
         sys.exit(1)
+    titles = _titles(journal, {run for run, _, _ in runs})
     for run, count, first in runs:
-        click.echo(f"{run}  {moment(first)}  {count} events")
+        click.echo(f"{plain(run)}  {moment(first)}  {count:>7,} events{titles.get(run, '')}")
 
 
-def _resolve(journal: Journal, run: str) -> str:
-    known = journal.runs(1) if run == "last" else journal.runs(_LISTED, run)
-    names = [name for name, _, _ in known]
-    if run in names:
-        return run
-    if len(names) != 1:
-        what = "no run begins with" if not names else f"{len(names)} runs begin with"
-        raise click.ClickException(f"{what} {run!r}; `llmspell-otel timeline` lists the latest")
-    return names[0]
+def _titles(journal: Journal, runs: Collection[str]) -> dict[str, str]:
+    """By run, what ended last in it: mostly that which called all the rest."""
+    titles: dict[str, str] = {}
+    for event in islice(journal.query(_ENDS, newest_first=True), _LOOKED_AT):
+        run = event.correlation_id
+        if run in runs and run not in titles and isinstance(event.data, dict):
+            titles[run] = _title(event.data)
+            if len(titles) == len(runs):
+                break
+    return titles
+
+
+def _title(data: dict[str, Any]) -> str:
+    """Kind, name, duration, and the outcome if it is worth a word."""
+    from llmspell_otel.events.timeline.text import seconds
+
+    start, end, outcome = data.get("start_time"), data.get("end_time"), data.get("outcome")
+    words = [f"{data.get('kind', '')} {data.get('name', '')}"]
+    if isinstance(start, int) and isinstance(end, int):
+        words.append(seconds((end - start) / 1e9))
+    words += [str(outcome)] if outcome not in {None, "ok"} else []
+    return "".join(f"  {plain(word)}" for word in words)

@@ -298,14 +298,15 @@ def test_a_deep_run_is_no_trouble() -> None:
     timeline = build(events)
     assert timeline.operations[-1].depth == 1_999
     assert timeline.cost == 0
-    assert len(list(waterfall(timeline))) == 2_001
+    assert list(waterfall(timeline)).index("") == 2_001
 
 
 def test_the_waterfall_reads_well(timeline: Timeline) -> None:
     """One line a call, with its place, bar, time, money and trouble, and what hooks did."""
     import click
 
-    lines = [click.unstyle(line) for line in waterfall(timeline, 100)]
+    whole = [click.unstyle(line) for line in waterfall(timeline, 100)]
+    lines = whole[: whole.index("")]
     assert lines[0] == "6 operations, 1 s, $0.03, 1 failed"
     assert len(lines) == 8
     assert "│  └─ model embed" in lines[4]
@@ -314,3 +315,36 @@ def test_the_waterfall_reads_well(timeline: Timeline) -> None:
     assert lines[6].strip() == "⚑ guard at tool:error → replace: stale"
     assert "2 attempts" in lines[7]
     assert [line[0] for line in lines[1:]] == ["◆", "◆", " ", " ", "◆", " ", "◆"]
+
+
+def test_the_waterfall_ends_with_what_the_run_came_to(timeline: Timeline) -> None:
+    """The largest shares of its time and its money."""
+    import click
+
+    lines = [click.unstyle(line) for line in waterfall(timeline, 100)]
+    time, money = lines.index("What the run waited for"), lines.index("What was paid for")
+    assert lines[time + 1 : time + 4] == [
+        "  40 %      400 ms  tool fetch  (1 call)",
+        "  39 %      390 ms  model answer  (1 call)",
+        "  20 %      200 ms  model think  (1 call)",
+    ]
+    assert lines[money + 1 :] == [
+        "  67 %       $0.02  model answer  (1 call)",
+        "  33 %       $0.01  model think  (1 call)",
+    ]
+
+
+@pytest.mark.parametrize("name", ["short", "l" * 90, "日本語の名前" * 9, "日本", "e\u0301" * 30])
+def test_columns_stay_in_line_whatever_the_name(name: str) -> None:
+    """Long names are cut; letters that take two columns, or none, are counted so."""
+    import unicodedata
+
+    import click
+
+    events = operation("x", None, "tool", 0, 9)
+    for event in events:
+        event.data["name"] = name
+    [_, line, *_] = [click.unstyle(line) for line in waterfall(build(events), 100)]
+    label = line[: line.index("█")]
+    wide = sum(unicodedata.east_asian_width(each) in "WF" for each in label)
+    assert len(label) + wide - sum(unicodedata.combining(each) > 0 for each in label) == 43

@@ -6,9 +6,10 @@ from typing import Any, Final
 
 import msgspec
 
+from llmspell_otel.events.terminal import plain
 from llmspell_otel.events.timeline.inside import acts, inside, listed
 from llmspell_otel.events.timeline.model import Operation, Timeline
-from llmspell_otel.events.timeline.text import dollars, plain, seconds
+from llmspell_otel.events.timeline.text import dollars, seconds
 
 ROOM: Final = 256 * 1_048_576
 """Bytes of what is inside calls that a page holds; calls beyond show their figures alone."""

@@ -6,8 +6,9 @@ from typing import Any, Final
 
 from llmspell_otel.events.event import UniversalEvent
 from llmspell_otel.events.payload import plain as bounded
+from llmspell_otel.events.terminal import plain
 from llmspell_otel.events.timeline.model import Operation, Timeline
-from llmspell_otel.events.timeline.text import dollars, plain, seconds
+from llmspell_otel.events.timeline.text import dollars, seconds
 
 _SHOWN: Final = 65_536  # characters of one text
 _DECISION: Final = ("hook", "point", "result", "reason")

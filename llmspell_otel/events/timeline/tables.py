@@ -1,24 +1,20 @@
 """The tables of a page: what a run came to, added up."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from decimal import Decimal
+from collections.abc import Iterable, Iterator
 from html import escape
 from typing import Final
 from urllib.parse import quote
 
+from llmspell_otel.events.terminal import plain
+from llmspell_otel.events.timeline import sums
 from llmspell_otel.events.timeline.calls import kind_class
 from llmspell_otel.events.timeline.model import Operation, Timeline
-from llmspell_otel.events.timeline.text import dollars, plain, seconds
+from llmspell_otel.events.timeline.text import dollars, per_cent, seconds
 
-LARGEST: Final = 12
-"""Rows of a table of shares; the others are added up in one more."""
 ACTS: Final = 40
 """Rows of the table of hooks."""
 _DECISION: Final = ("hook", "result", "point", "reason")
-_OTHERS: Final = ("", "others")
-
-_Key = tuple[str, str]
 
 
 def line(value: object) -> str:
@@ -28,12 +24,9 @@ def line(value: object) -> str:
 
 def times(timeline: Timeline) -> Iterator[str]:
     """What the run waited for, by kind and name; nothing if there are no calls."""
-    waits = timeline.waits()
-    sums = _sums(timeline.operations, _called, lambda each: Decimal(waits.get(each.id, 0)))
-    whole = Decimal(timeline.duration)
     rows = (
-        (*_share(key, waited, whole), seconds(float(waited)), seconds(busy), f"{count:,}")
-        for key, (waited, busy, count) in sums
+        (*_share(each), seconds(float(each.value)), seconds(each.busy), f"{each.calls:,}")
+        for each in sums.times(timeline)
     )
     heads = ("", "", "#", "#the run waited", "#at work", "#calls")
     yield from _section("Where the time went", heads, rows)
@@ -41,16 +34,13 @@ def times(timeline: Timeline) -> Iterator[str]:
 
 def spending(timeline: Timeline) -> Iterator[str]:
     """What was paid for, and by which agents if there are several."""
-    paid = [each for each in timeline.operations if each.spent]
+    told = {"Where the money went": sums.spending(timeline)}
+    agents = sums.spending_of_agents(timeline)
+    told |= {"Which agent spent it": agents} if len(agents) > 1 else {}
     heads = ("", "", "#", "#cost", "#calls")
-    for title, key in (("Where the money went", _called), ("Which agent spent it", _agent)):
-        sums = _sums(paid, key, lambda each: each.spent)
-        if key is _called or len(sums) > 1:
-            rows = (
-                (*_share(name, cost, timeline.cost), dollars(cost), f"{count:,}")
-                for name, (cost, _, count) in sums
-            )
-            yield from _section(title, heads, rows)
+    for title, found in told.items():
+        rows = ((*_share(each), dollars(each.value), f"{each.calls:,}") for each in found)
+        yield from _section(title, heads, rows)
 
 
 def hooks(timeline: Timeline) -> Iterator[str]:
@@ -80,48 +70,15 @@ def hooks(timeline: Timeline) -> Iterator[str]:
     yield from _section("What the hooks did", heads, rows, more)
 
 
-def _sums(
-    operations: list[Operation],
-    key: Callable[[Operation], _Key],
-    of: Callable[[Operation], Decimal],
-) -> list[tuple[_Key, tuple[Decimal, float, int]]]:
-    """By *key*: what *of* gives, seconds at work, and how many; the largest first."""
-    sums: dict[_Key, tuple[Decimal, float, int]] = defaultdict(lambda: (Decimal(0), 0.0, 0))
-    for operation in operations:
-        _add(sums, key(operation), (of(operation), operation.own_time, 1))
-    ranked = sorted(sums.items(), key=lambda each: each[1], reverse=True)
-    few, others = dict(ranked[:LARGEST]), ranked[LARGEST:]
-    for _, told in others:
-        _add(few, _OTHERS, told)
-    return list(few.items())
-
-
-def _add(
-    sums: dict[_Key, tuple[Decimal, float, int]], key: _Key, more: tuple[Decimal, float, int]
-) -> None:
-    one, two, three = sums.get(key, (Decimal(0), 0.0, 0))
-    sums[key] = (one + more[0], two + more[1], three + more[2])
-
-
-def _called(operation: Operation) -> _Key:
-    return operation.kind, operation.name
-
-
-def _agent(operation: Operation) -> _Key:
-    above = [each for each in operation.chain() if each.kind == "agent"]
-    return ("agent", above[-1].name) if above else ("", "no agent")
-
-
-def _share(key: _Key, value: Decimal, whole: Decimal) -> tuple[str, str, str]:
+def _share(told: sums.Sum) -> tuple[str, str, str]:
     """What it is, a bar, and per cent."""
-    kind, name = key
-    share = float(value / whole * 100) if whole else 0.0
-    named = f'<span class="kind {kind_class(kind)}">{line(kind)}</span> {line(name)}'
+    style = kind_class(told.kind)
+    named = f'<span class="kind {style}">{line(told.kind)}</span> {line(told.name)}'
     bar = (
-        f'<svg class="{kind_class(kind)}" viewBox="0 0 100 8" preserveAspectRatio="none"'
-        f' aria-hidden="true"><rect width="{share:.2f}" height="8"/></svg>'
+        f'<svg class="{style}" viewBox="0 0 100 8" preserveAspectRatio="none"'
+        f' aria-hidden="true"><rect width="{told.share * 100:.2f}" height="8"/></svg>'
     )
-    return named, bar, f"{share:.0f} %" if share >= 1 or not share else "&lt; 1 %"
+    return named, bar, line(per_cent(told.share))
 
 
 def _section(

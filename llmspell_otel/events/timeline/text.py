@@ -1,12 +1,14 @@
 """A timeline in a terminal."""
 
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import ROUND_HALF_UP, Decimal
 
 import click
 
+from llmspell_otel.events.terminal import plain
 from llmspell_otel.events.timeline.model import Operation, Timeline
+from llmspell_otel.events.timeline.sums import Sum, spending, times
 
 _BAR = "█"
 _MICRO = Decimal("0.000001")
@@ -18,6 +20,8 @@ _COLOURS = {
     "model": "cyan",
 }
 _LABEL_SHARE = 0.4
+_LARGEST = 6  # lines of what it came to
+_LEAST = 0.005  # of a share that is told in per cent
 _LONG = 120  # seconds, from which on they are told in minutes
 _LONGER = 3_600  # the same, in hours
 _UNITS = (("s", 1), ("ms", 1e-3), ("µs", 1e-6))
@@ -34,11 +38,13 @@ def waterfall(timeline: Timeline, width: int = 100) -> Iterator[str]:
     bar = max(10, width - label - 30)
     for operation, branch in _branches(timeline):
         mark = "◆" if id(operation) in critical else " "
-        text = _fit(f"{branch}{operation.kind} {plain(operation.name)}", label)
+        text = _fit(f"{branch}{plain(operation.kind)} {plain(operation.name)}", label)
         drawn = click.style(_bar(timeline, operation, bar), fg=_colour(operation))
         yield f"{mark} {text} {drawn} {figures(operation)}"
         for decision in operation.acts:
             yield click.style(f"  {' ' * len(branch)}  ⚑ {decided(decision)}", fg="yellow")
+    yield from _came_to("What the run waited for", times(timeline), lambda it: seconds(float(it)))
+    yield from _came_to("What was paid for", spending(timeline), dollars)
 
 
 def headline(timeline: Timeline) -> str:
@@ -58,7 +64,7 @@ def figures(operation: Operation) -> str:
         dollars(operation.cost),
         f"{given}→{taken} tokens" if given or taken else "",
         f"{operation.attempts} attempts" if operation.attempts > 1 else "",
-        "" if operation.outcome == "ok" else operation.outcome,
+        "" if operation.outcome == "ok" else plain(operation.outcome),
         plain(str((operation.error or {}).get("type", ""))),
     ]
     return "  ".join(part for part in parts if part)
@@ -89,14 +95,20 @@ def dollars(value: Decimal) -> str:
     return f"${value.quantize(_MICRO, ROUND_HALF_UP).normalize():f}" if value else ""
 
 
-def plain(text: str) -> str:
-    """The *text* on one line, with nothing in it that a terminal would obey."""
-    if text.isprintable():
-        return text
-    return "".join(
-        character if unicodedata.category(character)[0] != "C" else "\N{REPLACEMENT CHARACTER}"
-        for character in text
-    )
+def per_cent(share: float) -> str:
+    """A share of a whole: `12 %`, `< 1 %`."""
+    return f"{share:.0%}".replace("%", " %") if share >= _LEAST or not share else "< 1 %"
+
+
+def _came_to(title: str, told: list[Sum], shown: Callable[[Decimal], str]) -> Iterator[str]:
+    """The largest of *told* in a few lines."""
+    if told:
+        yield ""
+        yield click.style(title, bold=True)
+    for each in told[:_LARGEST]:
+        named = plain(f"{each.kind} {each.name}".strip())
+        many = f"{each.calls:,} calls" if each.calls > 1 else "1 call"
+        yield f"{per_cent(each.share):>6}  {shown(each.value):>10}  {named}  ({many})"
 
 
 def _branches(timeline: Timeline) -> Iterator[tuple[Operation, str]]:
@@ -122,4 +134,18 @@ def _colour(operation: Operation) -> str:
 
 
 def _fit(text: str, width: int) -> str:
-    return text.ljust(width) if len(text) <= width else f"{text[: width - 1]}…"
+    """The *text* in just *width* columns; letters of East Asia take two."""
+    if text.isascii():
+        return text.ljust(width) if len(text) <= width else f"{text[: width - 1]}…"
+    used, kept = 0, ""
+    for letter in text:
+        used += _columns(letter)
+        if used >= width:
+            return f"{kept}…".ljust(width - _columns(kept) - 1 + len(kept))
+        kept += letter
+    return kept + " " * (width - used)
+
+
+def _columns(text: str) -> int:
+    wide = sum(unicodedata.east_asian_width(each) in "WF" for each in text)
+    return len(text) + wide - sum(unicodedata.combining(each) > 0 for each in text)
