@@ -1,5 +1,6 @@
 """`Event`: the bus as scripts and applications use it, imported with its first use."""
 
+import atexit
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
@@ -71,17 +72,15 @@ class Event:
         Raises:
             EventError: *event_type* is not a non-empty text or an option is unknown.
         """
-        from llmspell_otel.events.event import make
-
+        make, bus, fields = _parts()
         if not isinstance(event_type, str) or not event_type:
             mend = "name it in segments, as `tool:execution_complete`"
             raise EventError(f"event_type {event_type!r}", "is not a non-empty text", mend)
-        fields = _fields()
         if unknown := options.keys() - fields:
             mend = f"use one of {', '.join(sorted(fields - {'event_type', 'data'}))}"
             raise EventError(f"option {min(unknown)!r}", "is no field of an event", mend)
         event = make(event_type, data, **options)
-        default_bus().publish(event)
+        bus().publish(event)
         return event
 
     @staticmethod
@@ -155,11 +154,16 @@ class Event:
 
 
 @cache
-def _fields() -> frozenset[str]:
-    """What may be said of an event."""
-    from llmspell_otel.events.event import UniversalEvent
+def _parts() -> "tuple[type[UniversalEvent], Callable[[], EventBus], frozenset[str]]":
+    """What publishing takes: how an event is made, the bus, and what may be said of an event."""
+    from llmspell_otel.events.bus import default_bus
+    from llmspell_otel.events.event import UniversalEvent, make
 
-    return frozenset(UniversalEvent.__struct_fields__) - _GIVEN_BY_US
+    return make, default_bus, frozenset(UniversalEvent.__struct_fields__) - _GIVEN_BY_US
+
+
+# Finalizers may publish when nothing can be imported any more.
+atexit.register(_parts)
 
 
 def _mailbox(subscription: "Subscription") -> "Mailbox":

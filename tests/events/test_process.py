@@ -4,12 +4,17 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
+
+import pytest
+
+from llmspell_otel.events.journal import Journal
 
 
-def run(code: str) -> "subprocess.CompletedProcess[str]":
+def run(code: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
     """Run *code* in a process of its own."""
     return subprocess.run(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(code)],
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(code), *arguments],
         capture_output=True,
         text=True,
         timeout=60,
@@ -41,15 +46,25 @@ def test_the_end_of_the_process_drains_the_queues() -> None:
     assert [line for line in lines if "sync" in line.split()] == [f"sync {n}" for n in range(50)]
 
 
-def test_publishing_while_the_interpreter_leaves_is_safe() -> None:
-    """In atexit, in finalizers, in daemon threads, after the loop is closed: no trace, code 7."""
-    done = run("""
-        import asyncio, atexit, sys, threading, time
-        from llmspell_otel.events import Event, default_bus
+def test_publishing_while_the_interpreter_leaves_is_safe(tmp_path: Path) -> None:
+    """In atexit, in daemon threads, after the loop is closed: no trace, code 7.
 
-        class Late:
-            def __del__(self):
-                Event.publish("n", "del")
+    With every kind of subscriber and a journal, and the end comes within the limit.
+    """
+    began = time.monotonic()
+    done = run(
+        """
+        import asyncio, atexit, os, sys, threading, time
+        from llmspell_otel.events import Event, default_bus
+        from llmspell_otel.events.journal import Journal
+
+        journal = Journal(sys.argv[1])
+        journal.attach(default_bus())
+        heard = []
+
+        def tell():
+            Event.publish("n", "atexit")
+            os.write(1, f"{heard[-1]}\\n".encode())
 
         def forever():
             while True:
@@ -64,8 +79,9 @@ def test_publishing_while_the_interpreter_leaves_is_safe() -> None:
             Event.publish("n", 1)
             await asyncio.sleep(0)
 
-        keep = Late()
-        atexit.register(Event.publish, "n", "atexit")
+        atexit.register(tell)
+        Event.subscribe("n", lambda event: heard.append(event.data), where={"data": "atexit"})
+        box = Event.subscribe("n", capacity=5)
         Event.subscribe("n", lambda event: None, delivery="queued")
         Event.subscribe("n", later)
         asyncio.run(main())
@@ -73,11 +89,47 @@ def test_publishing_while_the_interpreter_leaves_is_safe() -> None:
         threading.Thread(target=forever, daemon=True).start()
         time.sleep(0.05)
         sys.exit(7)
-    """)
+    """,
+        str(tmp_path),
+    )
     assert done.returncode == 7
+    assert time.monotonic() - began < 20
+    assert done.stdout == "atexit\n"
     # The one thing said is that a subscription ended with the loop it lived on.
     said = [line for line in done.stderr.splitlines() if "its event loop is closed" not in line]
     assert said == []
+    journal = Journal(tmp_path)
+    kept = [event.data for event in journal.query("n")]
+    assert (kept[:2], kept.count("atexit")) == ([1, 2], 1)
+    assert kept.count("daemon") == len(kept) - 3
+    journal.close()
+
+
+@pytest.mark.parametrize("before", ["", "Event.publish('n', 'before')"], ids=["first", "again"])
+@pytest.mark.parametrize("kind", ["inline", "queued"])
+def test_finalizers_publish_when_nothing_can_be_imported_any_more(before: str, kind: str) -> None:
+    """The last objects of the process are collected after everything is closed; nobody raises."""
+    done = run(f"""
+        import os, sys
+        from llmspell_otel.events import Event
+
+        class Late:
+            def __del__(self, publish=Event.publish, write=os.write):
+                write(1, publish("n", "del").data.encode())
+                try:
+                    import colorsys
+                except ImportError:
+                    write(1, b" very late ")
+
+        # Handlers from this file would keep it, and the objects in it, from ever being collected.
+        Event.subscribe("n", [].append, delivery="{kind}")
+        {before}
+        keep, cycle = Late(), Late()
+        cycle.itself = cycle
+        sys.exit(7)
+    """)
+    assert (done.returncode, done.stderr) == (7, "")
+    assert done.stdout == "del very late " * 2
 
 
 def test_a_hanging_handler_does_not_keep_the_process() -> None:
@@ -97,67 +149,108 @@ def test_a_hanging_handler_does_not_keep_the_process() -> None:
 
 
 def test_a_forked_child_starts_empty() -> None:
-    """Full queues and held locks stay with the parent; the child has its own worker and ids."""
-    done = run("""
-        import os, sys, threading, time
-        from llmspell_otel.events import EventBus, make
-        from llmspell_otel.events.subscription import _logger
+    """Full queues and held locks stay with the parent; both publish on, and nothing is twice.
 
-        bus, got, ids = EventBus(), [], set()
-        gate = threading.Event()
+    Ten children are forked while threads subscribe, publish, receive and log as fast as they can;
+    each has ten seconds. The parent's books are exact to the event.
+    """
+    done = run("""
+        import logging, os, signal, sys, threading, time
+        from llmspell_otel.events import EventBus, make
+
+        logging.basicConfig(stream=open(os.devnull, "w"))
+        bus, got, ids, sent = EventBus(), [], [], 0
+        gate, stop = threading.Event(), threading.Event()
 
         def handler(event):
-            gate.wait(20)
-            got.append(event.data)
+            gate.wait(30)
+            got.append((*event.data, threading.current_thread().native_id))
+            ids.append(event.id)
 
-        handle = bus.subscribe("n", handler, delivery="queued", capacity=1000)
-        stop = threading.Event()
+        def fails(event):
+            raise ValueError if event.data % 2 else KeyError
+
+        options = {"delivery": "queued", "capacity": 500, "overflow": "drop_newest"}
+        handle = bus.subscribe("n", handler, **options)
+        bus.subscribe("busy", fails, delivery="queued", capacity=10, max_errors=None)
+        bus.subscribe("busy", lambda event: None, delivery="queued", capacity=2, overflow="block")
+        box = bus.mailbox("busy", capacity=5)
 
         def churn():
             while not stop.is_set():
                 bus.subscribe("x.*", print).unsubscribe()
-                bus.publish(make("busy"))
 
-        threads = [threading.Thread(target=churn, daemon=True) for _ in range(3)]
-        for thread in threads:
-            thread.start()
-        for number in range(500):
-            bus.publish(make("n", ("parent", number)))
-        readers = []
-        for child in range(10):
+        def busy():
+            while not stop.is_set():
+                bus.publish(make("busy", 1))
+                bus.publish(make("busy", 2))
+
+        def receive():
+            while not stop.is_set():
+                box.receive_batch(3, 0.001)
+
+        def publish(who, numbers):
+            for number in numbers:
+                bus.publish(make("n", (who, number)))
+            return len(numbers)
+
+        for work in (churn, churn, busy, busy, receive):
+            threading.Thread(target=work, daemon=True).start()
+        sent += publish("parent", range(700))
+        time.sleep(0.05)
+        assert handle.stats.dropped > 100, handle.stats
+
+        def child(w):
+            signal.alarm(10)
+            assert handle.stats.published == handle.stats.queued == 0, handle.stats
+            assert box.stats.queued == 0 and threading.active_count() == 1
+            gate.set()
+            assert (got, ids) == ([], [])
+            publish("child", range(100))
+            assert bus.flush(10)
+            assert [(who, n) for who, n, _ in got] == [("child", n) for n in range(100)], got
+            assert got[0][2] not in (os.getppid(), os.getpid())
+            bus.subscribe("late", print).unsubscribe()
+            bus.publish(make("busy", 1))
+            assert box.receive(5) is not None
+            bus.close(5)
+            os.write(w, "".join(ids).encode())
+
+        children = []
+        for turn in range(10):
             r, w = os.pipe()
             pid = os.fork()
             if pid == 0:
                 code = 1
                 try:
-                    assert handle.stats.published == handle.stats.queued == 0, handle.stats
-                    gate.set()
-                    got.clear()
-                    events = [make("n", ("child", number)) for number in range(100)]
-                    for event in events:
-                        bus.publish(event)
-                    assert bus.flush(10)
-                    deadline = time.monotonic() + 10
-                    while len(got) < 100 and time.monotonic() < deadline:
-                        time.sleep(0.01)
-                    assert got == [("child", number) for number in range(100)], got
-                    bus.subscribe("late", print).unsubscribe()
-                    os.write(w, events[0].id.encode())
+                    child(w)
                     code = 0
+                except BaseException as error:
+                    print(repr(error), file=sys.stderr, flush=True)
                 finally:
                     os._exit(code)
             os.close(w)
-            readers.append((pid, r))
-        for pid, r in readers:
+            sent += publish("meanwhile", range(10))
+            children.append((pid, r))
+        theirs = []
+        for pid, r in children:
+            text = open(r).read()
             assert os.waitpid(pid, 0)[1] == 0
-            ids.add(os.read(r, 36))
-        stop.set()
+            theirs += [text[at : at + 36] for at in range(0, len(text), 36)]
         gate.set()
-        assert len(ids) == 10
-        bus.close(10)
-        assert got == [("parent", number) for number in range(500)]
+        assert bus.flush(20)
+        sent += publish("later", range(100))
+        assert handle.flush(10)
+        stop.set()
         stats = handle.stats
-        assert (stats.published, stats.delivered) == (500, 500), stats
+        assert stats.published == sent == 900, stats
+        assert stats.published == stats.delivered + stats.dropped, stats
+        assert stats.delivered == len(got) == len(set(ids)), stats
+        kept = len(got) - 100
+        assert [(who, n) for who, n, _ in got[:kept]] == [("parent", n) for n in range(kept)]
+        assert [(who, n) for who, n, _ in got[kept:]] == [("later", n) for n in range(100)]
+        assert len(theirs) == len(set(theirs)) == 1000 and not set(theirs) & set(ids)
+        bus.close(5)
         print("fine")
     """)
     assert done.stdout == "fine\n", done.stderr
