@@ -1,7 +1,7 @@
 """Operations that can be reached by name: where redirects and forks lead."""
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Final
 from weakref import WeakValueDictionary
@@ -50,9 +50,14 @@ def branch_of(kind: Kind, branch: Branch, given: Mapping[str, Any]) -> Callable[
 def linked(operation: Operation, branch: Callable[[], Any]) -> Callable[[], Any]:
     """*branch*, with the operations that it starts linked to *operation*."""
 
+    async def awaited(output: Awaitable[Any]) -> Any:
+        fork_of.set(operation)  # it may be awaited elsewhere than where it was made
+        return await output
+
     def begun() -> Any:
         fork_of.set(operation)
-        return branch()
+        output = branch()
+        return awaited(output) if inspect.isawaitable(output) else output
 
     if not inspect.iscoroutinefunction(branch):
         return begun

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from functools import partial
 from typing import Any
 
 import pytest
@@ -93,6 +94,31 @@ def test_a_branchs_own_operation_is_linked_to_the_fork(events: list[UniversalEve
     assert below.data["parent"] == branch.data["operation"]
     assert len({event.correlation_id for event in ended.values()}) == 1
     assert forked.data["forks"] == 1
+
+
+@tool
+async def afork_search(query: str) -> str:
+    """A branch that is awaited."""
+    await asyncio.sleep(0)
+    return f"found {query}"
+
+
+@pytest.mark.parametrize("sync", [True, False])
+@pytest.mark.parametrize(
+    "branch",
+    ["afork_search", lambda: afork_search("cats"), partial(afork_search, "cats")],
+    ids=["name", "function", "partial"],
+)
+def test_a_branch_that_is_awaited_is_linked_too(
+    events: list[UniversalEvent], branch: Any, sync: bool
+) -> None:
+    """However its coroutine comes about, and wherever it is awaited."""
+    forks = forking(branch)
+    run(sync)
+    ended = {event.data["name"]: event for event in events if "outcome" in event.data}
+    assert forks == ["found cats"]
+    forked = ended["work" if sync else "awork"]
+    assert ended["afork_search"].data["links"] == [forked.traceparent]
 
 
 def test_cancelling_the_caller_cancels_the_branches() -> None:
