@@ -85,9 +85,9 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @contextmanager
-def seen(browser: Browser, url: str, **options: Any) -> Generator[Page]:
+def seen(browser: Browser, url: str, width: int = 1400, **options: Any) -> Generator[Page]:
     """The page at *url*, once its script has drawn it."""
-    with browser.new_context(viewport=WINDOW, **options) as context:
+    with browser.new_context(viewport={"width": width, "height": 1000}, **options) as context:
         context.set_default_timeout(10_000)
         found = context.new_page()
         watch = Watch(found)
@@ -318,6 +318,16 @@ def test_the_path_that_the_run_waited_for_is_marked(opened: Page, run: Run) -> N
         assert ("critical" in classes.split()) == (end["operation"] in critical)
 
 
+def test_a_narrow_window_keeps_the_open_call_in_sight(browser: Browser, run: Run) -> None:
+    """What is inside lies over the lower part; the call's row is above it, and nothing is cut."""
+    with seen(browser, run.url, width=600) as found:
+        row(found, run.ends[-1]["operation"]).click()
+        chosen, panel = box(found.locator(".row.selected")), box(inside(found))
+        assert chosen["y"] + chosen["height"] <= panel["y"] + 1
+        assert panel["width"] > 550
+        assert found.evaluate("document.documentElement.scrollWidth") <= 600
+
+
 def test_events_of_no_call_can_be_read(opened: Page) -> None:
     """They are listed when asked for."""
     others = opened.locator("#others")
@@ -388,7 +398,6 @@ def test_what_is_not_its_own_does_not_run(browser: Browser, run: Run, tmp_path: 
         assert found.title() != "mine"
 
 
-WINDOW: Any = {"width": 1400, "height": 1000}
 PLACES = ("h1", ".run", ".kind", ".badge", ".hook", ".figures dt", ".axis span", ".row .n", "kbd")
 
 

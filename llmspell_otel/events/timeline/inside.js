@@ -1,10 +1,12 @@
 // What is inside a call.
 
 function table(heads, rows, style) {
+  const filled = rows[0].map((_, column) => rows.some((each) => each[column]));
+  const kept = (row_) => row_.filter((_, column) => filled[column]);
   const cells = (tag) => (each) => el(tag, "", each);
   const made = el("table", style);
-  if (heads) made.append(el("tr", "", ...heads.map(cells("th"))));
-  made.append(...rows.map((each) => el("tr", "", ...each.map(cells("td")))));
+  if (heads) made.append(el("tr", "", ...kept(heads).map(cells("th"))));
+  made.append(...rows.map((each) => el("tr", "", ...kept(each).map(cells("td")))));
   return made;
 }
 

@@ -5,8 +5,10 @@ function see(place) {
   if (at < 0) return;
   const top = list.getBoundingClientRect().top + at * ROW;
   const head = document.querySelector(".head").getBoundingClientRect().height;
+  const over = getComputedStyle(panel).position === "fixed" && !panel.hidden;
+  const bottom = over ? panel.getBoundingClientRect().top : innerHeight;
   if (top < head + ROW) scrollBy(0, top - head - 3 * ROW);
-  else if (top > innerHeight - 2 * ROW) scrollBy(0, top - innerHeight + 4 * ROW);
+  else if (top > bottom - 2 * ROW) scrollBy(0, top - bottom + 4 * ROW);
 }
 
 function select(place, opened = !panel.hidden) {
