@@ -125,13 +125,19 @@ def run_of(journal: Journal, name: str) -> str:
     """
     if _WHOLE.fullmatch(name):
         return name  # looking for it among the others could take longer than the question
-    known = journal.runs(1) if name == "last" else journal.runs(_LISTED, name)
-    names = [run for run, _, _ in known]
+    if name == "last":
+        return _last(journal)
+    names = [run for run, _, _ in journal.runs(_LISTED, name)]
     if name in names or len(names) == 1:
         return name if name in names else names[0]
+    many = f"{len(names)} runs begin" if names else "no run begins"
     mend = "`llmspell-otel timeline` lists the latest"
-    if names:
-        raise click.ClickException(f"{len(names)} runs begin with {name!r}; {mend}")
-    if name == "last":
-        raise click.ClickException("no runs are kept")
-    raise click.ClickException(f"no run begins with {name!r}; {mend}")
+    raise click.ClickException(f"{many} with {name!r}; {mend}")
+
+
+def _last(journal: Journal) -> str:
+    """The run of the latest event that belongs to one."""
+    for event in journal.query(newest_first=True):
+        if event.correlation_id:
+            return event.correlation_id
+    raise click.ClickException("no runs are kept")

@@ -13,9 +13,9 @@ from llmspell_otel.cli.kept import folder_option, kept, moment, run_of, writing
 from llmspell_otel.events.journal import Journal
 from llmspell_otel.events.terminal import plain
 
-_ENDS: Final = "{agent,workflow,stage,tool,model}:{execution,call}_{complete,error}"
+_ENDS: Final = ("_complete", "_error")
 _LOOKED_AT: Final = 5_000
-"""Ends of operations among which the one that ended a run is looked for."""
+"""Events, the latest, among which those that ended runs are looked for."""
 
 
 @click.command(short_help="Show a run as a waterfall: where time and money went.")
@@ -76,12 +76,14 @@ def _list(journal: Journal, limit: int) -> None:
 
 
 def _titles(journal: Journal, runs: Collection[str]) -> dict[str, str]:
-    """By run, what ended last in it: mostly that which called all the rest."""
+    """By run, the operation that called all the others, where it ended of late."""
     titles: dict[str, str] = {}
-    for event in islice(journal.query(_ENDS, newest_first=True), _LOOKED_AT):
-        run = event.correlation_id
-        if run in runs and run not in titles and isinstance(event.data, dict):
-            titles[run] = _title(event.data)
+    for event in islice(journal.query(newest_first=True), _LOOKED_AT):
+        run, data = event.correlation_id, event.data
+        if run not in runs or run in titles or not event.event_type.endswith(_ENDS):
+            continue
+        if isinstance(data, dict) and "operation" in data and data.get("parent") is None:
+            titles[run] = _title(data)
             if len(titles) == len(runs):
                 break
     return titles

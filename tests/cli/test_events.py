@@ -335,6 +335,18 @@ def test_timeline_writes_a_page(folder: Path, tmp_path: Path) -> None:
     assert len(unpacked(target.read_text())["calls"]) == 6
 
 
+def test_a_journal_without_runs_says_so(tmp_path: Path) -> None:
+    """Whether they are to be listed or the last one is to be shown."""
+    with closing(Journal(tmp_path)) as journal:
+        assert journal.append(make("lonely"))
+    for words in (("timeline",), ("timeline", "last"), ("events", "query", "--run", "last")):
+        result = run(tmp_path, *words)
+        assert (result.exit_code, result.output.removeprefix("Error: ")) == (
+            1,
+            "no runs are kept\n",
+        )
+
+
 def test_the_last_run_is_the_latest(folder: Path) -> None:
     """`last` has no operations here, and says so."""
     assert run(folder, "timeline", "last").output == "other-run\n0 operations, 0 s\n"
