@@ -140,6 +140,8 @@ class Indexer:
         except FileNotFoundError:  # another process was faster
             return
         if whole:
+            # Its writer may have promised to outlive a power cut, whatever this process does.
+            log.sync_file(self._index.path.with_name(f"{self._index.path.name}-wal"))
             path.unlink(missing_ok=True)
             self._index.forget(it, path)
 

@@ -174,6 +174,20 @@ def _head(data: bytes, position: int) -> tuple[int, int]:
     return (count, end) if zlib.crc32(body, count) == check else (0, 0)
 
 
+def sync_file(path: Path) -> None:
+    """Let what anybody has written to *path* survive a power cut; its name, too.
+
+    Raises:
+        OSError: there is no such file, or the device failed.
+    """
+    file = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+    sync_folder(path.parent)
+
+
 def sync_folder(folder: Path) -> None:
     """Let the names of new files survive a power cut."""
     if os.name == "posix":
