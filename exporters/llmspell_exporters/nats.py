@@ -23,7 +23,7 @@ from llmspell_otel.events import EventBus, Pattern, UniversalEvent, default_bus
 from llmspell_otel.events.codec import decode, encode
 from llmspell_otel.events.journal import Journal
 from llmspell_otel.events.pattern import split
-from llmspell_otel.events.store.index import Query
+from llmspell_otel.events.store.query import Query
 
 if TYPE_CHECKING:
     from nats.aio.client import Client

@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import islice
+from itertools import compress, islice
 from pathlib import Path
 from time import monotonic, time_ns
 from typing import Any, Literal, get_args
@@ -23,9 +23,11 @@ from llmspell_otel.events.forks import in_child
 from llmspell_otel.events.payload import MAX_BYTES
 from llmspell_otel.events.router import Pattern
 from llmspell_otel.events.store.conditions import Conditions, meets
-from llmspell_otel.events.store.index import Index, Query, Run
+from llmspell_otel.events.store.index import Index, Run
 from llmspell_otel.events.store.indexer import Indexer
+from llmspell_otel.events.store.keys import marks
 from llmspell_otel.events.store.log import SUFFIX
+from llmspell_otel.events.store.query import Query
 from llmspell_otel.events.store.questions import Questions, unreadable
 from llmspell_otel.events.store.writer import LogWriter
 from llmspell_otel.events.subscription import Subscription
@@ -283,12 +285,14 @@ class Journal:
             shown = [decode(body) for body in islice(newest, latest)]
             yield shown[::-1]
             # These have no position yet; when the database has given them one, they are not new.
-            old = {hash(key.id) for keys in rest.blocks() for key in keys}
+            old = {hash(mark) for keys in rest.blocks() for mark in marks(keys)}
         position = rest.position
         while True:
             rows = list(self.positions(replace(everything, after=position)))
             position = rows[-1][0] if rows else position
-            yield [event for _, event in rows if hash(event.id) not in old]
+            told = marks(event for _, event in rows)
+            fresh = [hash(mark) not in old for mark in told]
+            yield [event for _, event in compress(rows, fresh)]
 
     def _commit(self) -> None:
         if not self._writer.flush(_PATIENCE):

@@ -3,20 +3,18 @@
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from itertools import compress, repeat
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Self
 
-from llmspell_otel.events.router import routes
 from llmspell_otel.events.store import log
-from llmspell_otel.events.store.index import Index, Query
-from llmspell_otel.events.store.keys import Key, keyed, keys, text
+from llmspell_otel.events.store.index import Index
+from llmspell_otel.events.store.keys import Key, Mark, facts, keyed, keys, marks
+from llmspell_otel.events.store.query import Query, wanted
 
 _WINDOW = 50_000  # ids in one generation of those that duplicates are known by; there are two
-_FOR_EVER = 1 << 63
-_TOGETHER = 500  # ids in one question to the database
 
 
 class _Rest(NamedTuple):
@@ -49,7 +47,8 @@ class Backlog:
                 it.execute("BEGIN")
             self._rests = files
             self._files = opened.pop_all()
-        self.position, self._newest = index.newest(it)
+        self._index = index
+        self.position = index.newest(it)
 
     def __enter__(self) -> Self:
         return self
@@ -63,16 +62,16 @@ class Backlog:
         An event's second copy is known among a hundred thousand: a block that was written again
         after an error comes soon after.
         """
-        once = _Once(self._it, self.position, self._newest)
+        once = _Once(self._it, self._index, self.position)
         for body in self._bodies(Query()):
             found = keys(body)
             yield compress(found, once.fresh(found))
 
     def select(self, query: Query) -> Iterator[str]:
         """The body of every event that *query* asks for, each once in the same way."""
-        wanted, once = _wanted(query), _Once(self._it, self.position, self._newest)
+        met, once = wanted(query), _Once(self._it, self._index, self.position)
         for body in self._bodies(query):
-            found = [pair for pair in keyed(body) if wanted(pair[0])]
+            found = [pair for pair in keyed(body) if met(pair[0])]
             if query.newest_first:
                 found.reverse()
             fresh = once.fresh([key for key, _ in found])
@@ -94,61 +93,52 @@ class Backlog:
         return rests
 
     def _bodies(self, query: Query) -> Iterator[bytes]:
+        """Lines of the log, many at a time, or one by one if the last may be all that is asked."""
         needle = _needle(query.correlation_id)
-        step = -1 if query.newest_first else 1
-        for rest in self._rests[::step]:
-            for block in list(log.blocks(_content(rest), rest.start, whole=True))[::step]:
-                if not needle:
-                    yield block.body
-                elif needle in block.body:
-                    yield b"\n".join(line for line in block.body.split(b"\n") if needle in line)
+        for rest in self._rests[:: -1 if query.newest_first else 1]:
+            blocks = log.blocks(_content(rest), rest.start, whole=True)
+            if query.newest_first:
+                for block in reversed(list(blocks)):
+                    yield from reversed(_lines(block.body, needle))
+            else:
+                for block in blocks:
+                    yield b"\n".join(_lines(block.body, needle)) if needle else block.body
 
 
 class _Once:
     """Knows events that were there before: in the database, or in this reading of the log."""
 
-    def __init__(self, it: sqlite3.Connection, position: int, newest: str) -> None:
+    def __init__(self, it: sqlite3.Connection, index: Index, position: int) -> None:
         self._it = it
+        self._index = index
         self._position = position
-        self._newest = newest
-        self._seen: set[str] = set()
-        self._older: set[str] = set()
+        self._seen: set[Mark] = set()
+        self._older: set[Mark] = set()
 
     def fresh(self, found: list[Key]) -> Iterable[bool]:
         """Which of *found* are there for the first time."""
-        ids = [key.id for key in found]
-        unique = set(ids)
+        told = marks(found)
+        unique = set(told)
+        known = self._index.known(self._it, facts(found), self._position) if found else set[Mark]()
         fresh: Iterable[bool] = repeat(True)
         if (
-            len(unique) < len(ids)
-            or min(unique, default=self._newest) <= self._newest
+            len(unique) < len(told)
+            or not known.isdisjoint(unique)
             or not self._seen.isdisjoint(unique)
             or not self._older.isdisjoint(unique)
         ):
-            fresh = self._looked_up(ids)
+            fresh = self._looked_up(told, known)
         self._seen |= unique
         if len(self._seen) >= _WINDOW:
             self._older, self._seen = self._seen, set()
         return fresh
 
-    def _looked_up(self, ids: list[str]) -> list[bool]:
-        known = self._had([name for name in ids if name <= self._newest])
-        known.update(name for name in ids if name in self._seen or name in self._older)
+    def _looked_up(self, told: list[Mark], known: set[Mark]) -> list[bool]:
         fresh: list[bool] = []
-        for name in ids:
-            fresh.append(name not in known)
-            known.add(name)
+        for mark in told:
+            fresh.append(not (mark in known or mark in self._seen or mark in self._older))
+            known.add(mark)
         return fresh
-
-    def _had(self, ids: list[str]) -> set[str]:
-        """Which of *ids* the database had. Ids grow with time: mostly it is not asked."""
-        had: set[str] = set()
-        for first in range(0, len(ids), _TOGETHER):
-            some = ids[first : first + _TOGETHER]
-            marks = ", ".join("?" * len(some))
-            sql = f"SELECT id FROM events WHERE id IN ({marks}) AND position <= ?"  # noqa: S608 - only marks
-            had.update(row[0] for row in self._it.execute(sql, (*some, self._position)))
-        return had
 
 
 def _opened(path: Path, opened: ExitStack) -> BinaryIO | None:
@@ -163,24 +153,11 @@ def _content(rest: _Rest) -> bytes:
     return rest.file.read(rest.end - rest.start)
 
 
+def _lines(body: bytes, needle: bytes) -> list[bytes]:
+    return [line for line in body.split(b"\n") if needle in line] if needle in body else []
+
+
 def _needle(run: str | None) -> bytes:
     """What stands in every line of that run; nothing if its name may be written in two ways."""
     plain = run is not None and run.isascii() and run.isprintable()
     return json.dumps(run).encode() if plain else b""
-
-
-def _wanted(query: Query) -> Callable[[Key], bool]:
-    """Whether an event with that key is asked for."""
-    kinds = routes(query.patterns or ("*",))
-    run = None if query.correlation_id is None else text(query.correlation_id)
-    since = query.since if query.since is not None else -_FOR_EVER
-    until = query.until if query.until is not None else _FOR_EVER
-
-    def wanted(key: Key) -> bool:
-        return (
-            since <= key.timestamp < until
-            and (run is None or run == key.correlation_id)
-            and kinds[key.event_type]
-        )
-
-    return wanted

@@ -4,74 +4,84 @@ import contextlib
 import logging
 import sqlite3
 import sys
+from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from itertools import chain
+from itertools import compress, count
 from pathlib import Path
 from typing import Any
 
 from llmspell_otel.errors import JournalError
 from llmspell_otel.events.ids import uuid7
-from llmspell_otel.events.router import MAX_CACHED, Pattern
+from llmspell_otel.events.router import routes
 from llmspell_otel.events.store import log
-from llmspell_otel.events.store.keys import keyed, text
+from llmspell_otel.events.store.keys import (
+    Facts,
+    Group,
+    Mark,
+    events,
+    facts,
+    groups,
+    keys_of,
+    marks,
+    text,
+)
+from llmspell_otel.events.store.query import Query, wanted
 
 _logger = logging.getLogger("llmspell_otel.events")
 
 NAME = "events.sqlite"
-VERSION = 1
+VERSION = 2
 BUSY_TIMEOUT = 5.0  # seconds that one process waits for another at most
-_PAGE = 1_000
-_PAGE_BYTES = 16_384  # a page of the database holds some thirty events
+_PAGES = (1, 4, 16)  # groups that are read at once: few if the first events are all that is wanted
+_PAGE_BYTES = 16_384
+_MANY = 500  # types in one question to the database
 _CHECKPOINT_PAGES = 2_000  # 32 MiB: each checkpoint waits for the disk
-_TOGETHER = 50  # events in one statement: each statement costs as much as an event
 
-# Read for ever: columns are added, never changed. `position` is the order of arrival; one type
-# has one number; `segments` says how far each file of the log has been taken in.
+# Read for ever: columns are added, never changed. `position` is the order of arrival. Events are
+# kept in groups of some hundreds, and indexes say in which groups to look: each entry of an index
+# costs as much as the event. `low` to `high` are sequences. `segments` says how far each file of
+# the log has been taken in.
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS types (type INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
-CREATE TABLE IF NOT EXISTS events (
-    position INTEGER PRIMARY KEY,
-    id TEXT NOT NULL UNIQUE,
-    type INTEGER NOT NULL,
-    timestamp INTEGER NOT NULL,
-    sequence INTEGER NOT NULL,
-    correlation_id TEXT NOT NULL,
+CREATE TABLE IF NOT EXISTS groups (
+    first INTEGER PRIMARY KEY,
+    last INTEGER NOT NULL,
+    oldest INTEGER NOT NULL,
+    newest INTEGER NOT NULL,
     body TEXT NOT NULL
 );
+CREATE TABLE IF NOT EXISTS by_type (
+    name TEXT NOT NULL, first INTEGER NOT NULL, events INTEGER NOT NULL,
+    PRIMARY KEY (name, first)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS by_run (
+    name TEXT NOT NULL, first INTEGER NOT NULL, events INTEGER NOT NULL,
+    last INTEGER NOT NULL, oldest INTEGER NOT NULL,
+    PRIMARY KEY (name, first)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS by_origin (
+    origin INTEGER NOT NULL, high INTEGER NOT NULL, first INTEGER NOT NULL, low INTEGER NOT NULL,
+    PRIMARY KEY (origin, high, first)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS by_given_id (
+    id TEXT NOT NULL, first INTEGER NOT NULL, PRIMARY KEY (id)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS segments (name TEXT PRIMARY KEY, read INTEGER NOT NULL) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS by_correlation ON events (correlation_id, position);
-CREATE INDEX IF NOT EXISTS by_type ON events (type, position);
+CREATE TABLE IF NOT EXISTS positions (next INTEGER NOT NULL);
+INSERT INTO positions SELECT 1 WHERE NOT EXISTS (SELECT * FROM positions);
+CREATE VIEW IF NOT EXISTS events AS
+SELECT
+    groups.first + event.key AS position,
+    json_extract(event.value, '$.event_type') AS event_type,
+    json_extract(event.value, '$.timestamp') AS timestamp,
+    json_extract(event.value, '$.correlation_id') AS correlation_id,
+    event.value AS body
+FROM groups, json_each(groups.body) AS event;
 """
-_INSERT = "INSERT OR IGNORE INTO events VALUES (NULL, ?, ?, ?, ?, ?, ?)"
-_INSERT_TOGETHER = _INSERT + ", (NULL, ?, ?, ?, ?, ?, ?)" * (_TOGETHER - 1)
+_BY = ("by_type", "by_run", "by_origin", "by_given_id")
 
-
-_Row = tuple[str, int, int, int, str, str]
 Run = tuple[str, int, int]
 """A correlation id, the number of its events, and its first time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """Which events are asked for; every condition that is given must hold.
-
-    Attributes:
-        patterns: One of them matches the type; none asks for all types.
-        correlation_id: The run they belong to.
-        since: Not before this time, nanoseconds since the Unix epoch.
-        until: Before this time.
-        after: Arrived after this position.
-        newest_first: The latest arrivals first.
-    """
-
-    patterns: tuple[str, ...] = ()
-    correlation_id: str | None = None
-    since: int | None = None
-    until: int | None = None
-    after: int | None = None
-    newest_first: bool = False
 
 
 class Index:
@@ -80,7 +90,6 @@ class Index:
     def __init__(self, folder: Path, *, durable: bool) -> None:
         self.path = folder / NAME
         self._synchronous = "FULL" if durable else "NORMAL"
-        self._types: dict[str, int] = {}
 
     @contextmanager
     def connect(self) -> Generator[sqlite3.Connection]:
@@ -88,17 +97,19 @@ class Index:
 
         Raises:
             sqlite3.Error: it cannot be opened, or is damaged.
-            JournalError: a later version of this library wrote it.
+            JournalError: another version of this library wrote it, in another format.
         """
         with closing(sqlite3.connect(self.path, timeout=BUSY_TIMEOUT, isolation_level=None)) as it:
             if not it.execute("PRAGMA user_version").fetchone()[0]:
                 it.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
                 it.execute("PRAGMA auto_vacuum = INCREMENTAL")
                 it.execute("PRAGMA journal_mode = WAL")
-                it.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = 1; COMMIT")
-            if (version := it.execute("PRAGMA user_version").fetchone()[0]) > VERSION:
-                problem = f"has format {version}, this library reads up to {VERSION}"
-                raise JournalError(str(self.path), problem, "upgrade llmspell-otel")
+                script = f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT"
+                it.executescript(script)
+            if (version := it.execute("PRAGMA user_version").fetchone()[0]) != VERSION:
+                problem = f"has format {version}, this library reads {VERSION}"
+                mend = "upgrade llmspell-otel" if version > VERSION else "move it away"
+                raise JournalError(str(self.path), problem, mend)
             it.execute(f"PRAGMA synchronous = {self._synchronous}")
             it.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
             yield it
@@ -115,23 +126,26 @@ class Index:
             yield
             it.execute("COMMIT")
         except BaseException:
-            self._types.clear()  # the numbers given within are not true any more
             if it.in_transaction:
                 it.execute("ROLLBACK")
             raise
 
-    def take_in(self, it: sqlite3.Connection, path: Path, block: log.Block) -> None:
-        """Store the events of one *block* of the file *path*, each once.
+    def take_in(self, it: sqlite3.Connection, path: Path, blocks: list[log.Block]) -> None:
+        """Store the events of some *blocks* of the file *path*, each once.
 
         Raises:
             sqlite3.Error: the database cannot be written.
         """
-        rows = self._rows(it, block)
-        whole = len(rows) - len(rows) % _TOGETHER
-        chunks = (rows[first : first + _TOGETHER] for first in range(0, whole, _TOGETHER))
-        it.executemany(_INSERT_TOGETHER, map(list, map(chain.from_iterable, chunks)))
-        it.executemany(_INSERT, rows[whole:])
-        it.execute("REPLACE INTO segments VALUES (?, ?)", (path.name, block.end))
+        (position,) = it.execute("SELECT next FROM positions").fetchone()
+        found = 0
+        for group in groups(block.body for block in blocks):
+            found += len(group.keys)
+            position += self._take_in(it, position, group)
+        if strange := sum(block.events for block in blocks) - found:
+            form = "journal %s: %d lines are no events"
+            _logger.warning(form, self.path.parent, strange)
+        it.execute("UPDATE positions SET next = ?", (position,))
+        it.execute("REPLACE INTO segments VALUES (?, ?)", (path.name, blocks[-1].end))
 
     def forget(self, it: sqlite3.Connection, path: Path) -> None:
         """The file *path* is gone."""
@@ -145,7 +159,6 @@ class Index:
             self.path.rename(aside)
         for end in ("-wal", "-shm"):
             self.path.with_name(self.path.name + end).unlink(missing_ok=True)
-        self._types.clear()
 
     def read_up_to(self, it: sqlite3.Connection, path: Path) -> int:
         """How far the file *path* has been taken in."""
@@ -156,118 +169,179 @@ class Index:
         """How far each file of the log has been taken in, by its name."""
         return dict(it.execute("SELECT name, read FROM segments").fetchall())
 
-    def newest(self, it: sqlite3.Connection) -> tuple[int, str]:
-        """The last position, and the greatest id; 0 and nothing if there are no events."""
-        sql = "SELECT (SELECT max(position) FROM events), (SELECT max(id) FROM events)"
-        position, name = it.execute(sql).fetchone()  # apart, each is found at once
-        return position or 0, name or ""
+    def newest(self, it: sqlite3.Connection) -> int:
+        """The last position that was given; 0 if none was."""
+        return int(it.execute("SELECT next - 1 FROM positions").fetchone()[0])
+
+    def known(self, it: sqlite3.Connection, told: Facts, last: int = 1 << 62) -> set[Mark]:
+        """The marks of events up to position *last* that some of those *told* may be copies of."""
+        firsts: set[int] = set()
+        for name in told.foreign:
+            sql = "SELECT first FROM by_given_id WHERE id = ?"
+            firsts.update(row[0] for row in it.execute(sql, (name,)))
+        for span in told.spans:
+            # Sequences grow with time: mostly there is no such group.
+            sql = "SELECT first FROM by_origin WHERE origin = ? AND high >= ? AND low <= ?"
+            firsts.update(row[0] for row in it.execute(sql, span))
+        found: set[Mark] = set()
+        for first in firsts:
+            for (body,) in it.execute("SELECT body FROM groups WHERE first = ?", (first,)):
+                found.update(marks(keys_of(body)) if first <= last else ())
+        return found
 
     def select(
         self, it: sqlite3.Connection, query: Query, last: int = 1 << 62
     ) -> Iterator[tuple[int, str]]:
         """Position and body of every event up to position *last* that *query* asks for."""
-        clauses, values = self._clauses(it, query)
-        order = "DESC" if query.newest_first else "ASC"
-        compare = "<" if query.newest_first else ">"
-        start = query.after
-        if start is None:
-            start = last + 1 if query.newest_first else -1
-        # Page by page: no read lock is held while the caller thinks.
-        while True:
-            sql = (
-                f"SELECT position, body FROM events WHERE position {compare} ? {clauses}"  # noqa: S608 - the parts are ours, the values are bound
-                f" ORDER BY position {order} LIMIT {_PAGE}"
-            )
-            page = it.execute(sql, (start, *values)).fetchall()
-            yield from (row for row in page if row[0] <= last)
-            if len(page) < _PAGE or page[-1][0] > last:
-                return
-            start = page[-1][0]
+        after = -1 if query.after is None else query.after
+        met = wanted(query) if query.picks else None
+        for first, group_last, body in self._groups(it, query, after, last):
+            texts = events(body, group_last - first + 1)
+            found = list(zip(count(first), texts))
+            if met is not None:
+                found = list(compress(found, map(met, keys_of(body))))
+            if query.newest_first:
+                found.reverse()
+            yield from (row for row in found if after < row[0] <= last)
 
     def prune(self, it: sqlite3.Connection, before: int | None, keep: int | None) -> int:
         """Forget the oldest: those before the time *before*, and all but the latest *keep*."""
-        first, last = it.execute("SELECT min(position), max(position) FROM events").fetchone()
+        first, last = it.execute("SELECT min(first), max(last) FROM groups").fetchone()
         if last is None:
             return 0
         edge = max(first, last - keep + 1) if keep is not None else first
         if before is not None:
-            edge = max(edge, self._edge(it, before, edge, last))
-        gone = it.execute("DELETE FROM events WHERE position < ?", (edge,)).rowcount
-        if gone:
-            it.execute("PRAGMA incremental_vacuum").fetchall()
+            edge = max(edge, self._edge(it, before, last))
+        if edge == first:
+            return 0
+        with self.transaction(it):
+            gone = self._forget(it, edge)
+        it.execute("PRAGMA incremental_vacuum").fetchall()
         return gone
 
     def summary(self, it: sqlite3.Connection) -> dict[str, Any]:
         """How many events there are, of which types, from when to when."""
-        total, oldest, newest = it.execute(
-            "SELECT count(*), min(timestamp), max(timestamp) FROM events"
-        ).fetchone()
-        types = it.execute(
-            "SELECT name, count(*) FROM events JOIN types USING (type)"
-            " GROUP BY type ORDER BY 2 DESC, 1"
-        ).fetchall()
-        return {"events": total, "oldest": oldest, "newest": newest, "types": dict(types)}
+        oldest, newest = it.execute("SELECT min(oldest), max(newest) FROM groups").fetchone()
+        types = dict(it.execute("SELECT name, sum(events) FROM by_type GROUP BY name").fetchall())
+        return {"events": sum(types.values()), "oldest": oldest, "newest": newest, "types": types}
 
     def runs(self, it: sqlite3.Connection, beginning: str = "") -> Iterator[Run]:
         """Runs whose correlation id has that *beginning*, the latest arrivals first."""
         sql = (
-            "SELECT correlation_id, count(*), min(timestamp) FROM events"
-            " WHERE correlation_id > '' AND correlation_id BETWEEN ? AND ?"
-            " GROUP BY correlation_id ORDER BY max(position) DESC"
+            "SELECT name, sum(events), min(oldest) FROM by_run WHERE name BETWEEN ? AND ?"
+            " GROUP BY name ORDER BY max(last) DESC"
         )
         return it.execute(sql, (text(beginning), text(beginning) + chr(sys.maxunicode)))
 
     def run(self, it: sqlite3.Connection, name: str) -> tuple[int, int | None]:
         """How many events the run called *name* has, and its first time."""
-        sql = "SELECT count(*), min(timestamp) FROM events WHERE correlation_id = ?"
-        count, first = it.execute(sql, (text(name),)).fetchone()
-        return count, first
+        sql = "SELECT coalesce(sum(events), 0), min(oldest) FROM by_run WHERE name = ?"
+        found, first = it.execute(sql, (text(name),)).fetchone()
+        return found, first
 
-    def _edge(self, it: sqlite3.Connection, before: int, low: int, high: int) -> int:
-        """The first position whose event is not older than *before*, by bisection."""
-        sql = "SELECT timestamp FROM events WHERE position >= ? ORDER BY position LIMIT 1"
-        while low <= high:
-            middle = (low + high) // 2
-            if it.execute(sql, (middle,)).fetchone()[0] < before:
-                low = middle + 1
-            else:
-                high = middle - 1
-        return low
+    def _take_in(self, it: sqlite3.Connection, first: int, group: Group) -> int:
+        """Store of a *group* what the database does not have already; how many events."""
+        keys = group.keys
+        told = facts(keys)
+        known = self.known(it, told)
+        if not (known or told.foreign) and len(set(told.sequences)) == len(keys):
+            return self._add(it, first, told, group.body)  # nearly always
+        fresh: list[bool] = []
+        for mark in marks(keys):
+            fresh.append(mark not in known)
+            known.add(mark)
+        left = list(compress(keys, fresh))
+        texts = compress(events(group.body, len(keys)), fresh)
+        return self._add(it, first, facts(left), f"[{','.join(texts)}]") if left else 0
 
-    def _rows(self, it: sqlite3.Connection, block: log.Block) -> list[_Row]:
-        pairs = keyed(block.body)
-        if strange := block.events - len(pairs):
-            form = "journal %s: %d lines are no events"
-            _logger.warning(form, self.path.parent, strange)
-        kinds = {name: self._type(it, name) for name in {key.event_type for key, _ in pairs}}
-        return [
-            (key.id, kinds[key.event_type], key.timestamp, key.sequence, key.correlation_id, body)
-            for key, body in pairs
-        ]
+    def _add(self, it: sqlite3.Connection, first: int, told: Facts, body: str) -> int:
+        """Store a group of events from position *first* on; how many there are."""
+        last = first + len(told.times) - 1
+        row = (first, last, min(told.times), max(told.times), body)
+        it.execute("INSERT INTO groups VALUES (?, ?, ?, ?, ?)", row)
+        types = [(name, first, number) for name, number in Counter(told.types).items()]
+        it.executemany("INSERT INTO by_type VALUES (?, ?, ?)", types)
+        it.executemany("INSERT INTO by_run VALUES (?, ?, ?, ?, ?)", _runs(told, first))
+        spans = [(origin, high, first, low) for origin, low, high in told.spans]
+        it.executemany("INSERT INTO by_origin VALUES (?, ?, ?, ?)", spans)
+        given = [(name, first) for name in told.foreign]
+        it.executemany("INSERT INTO by_given_id VALUES (?, ?)", given)
+        return last - first + 1
 
-    def _type(self, it: sqlite3.Connection, name: str) -> int:
-        kind = self._types.get(name)
-        if kind is None:
-            it.execute("INSERT OR IGNORE INTO types (name) VALUES (?)", (name,))
-            row = it.execute("SELECT type FROM types WHERE name = ?", (name,)).fetchone()
-            if len(self._types) >= MAX_CACHED:
-                self._types.clear()
-            kind = self._types[name] = int(row[0])
-        return kind
+    def _forget(self, it: sqlite3.Connection, edge: int) -> int:
+        """Delete what is before position *edge*; how many events that were."""
+        sql = "SELECT first, last, body FROM groups WHERE first < ? AND last >= ?"
+        cut = it.execute(sql, (edge, edge)).fetchone()
+        sql = "SELECT coalesce(sum(last - first + 1), 0) FROM groups WHERE first < ?"
+        (gone,) = it.execute(sql, (edge,)).fetchone()
+        for table in ("groups", *_BY):
+            it.execute(f"DELETE FROM {table} WHERE first < ?", (edge,))  # noqa: S608 - ours
+        if cut is None:
+            return int(gone)
+        first, last, body = cut
+        texts = events(body, last - first + 1)[edge - first :]
+        self._add(it, edge, facts(keys_of(body)[edge - first :]), f"[{','.join(texts)}]")
+        return int(gone) - len(texts)
+
+    def _edge(self, it: sqlite3.Connection, before: int, last: int) -> int:
+        """The first position whose event is not older than *before*."""
+        sql = "SELECT first, body FROM groups WHERE newest >= ? ORDER BY first LIMIT 1"
+        row = it.execute(sql, (before,)).fetchone()
+        if row is None:
+            return last + 1
+        late = (number for number, key in enumerate(keys_of(row[1])) if key.timestamp >= before)
+        return int(row[0]) + next(late, 0)
+
+    def _groups(
+        self, it: sqlite3.Connection, query: Query, after: int, last: int
+    ) -> Iterator[tuple[int, int, str]]:
+        """First and last position, and body, of each group in which such events may be."""
+        clauses, values = self._clauses(it, query)
+        order, compare = ("DESC", "<") if query.newest_first else ("ASC", ">")
+        edge = last + 1 if query.newest_first else after
+        if not query.newest_first:
+            sql = "SELECT max(first) FROM groups WHERE first <= ?"
+            edge = (it.execute(sql, (after + 1,)).fetchone()[0] or 0) - 1
+        # Page by page: no read lock is held while the caller thinks.
+        for page in count():
+            limit = _PAGES[min(page, len(_PAGES) - 1)]
+            sql = (
+                f"SELECT first, last, body FROM groups WHERE first {compare} ? AND last > ?"  # noqa: S608 - the parts are ours, the values are bound
+                f" AND first <= ? {clauses} ORDER BY first {order} LIMIT {limit}"
+            )
+            rows = it.execute(sql, (edge, after, last, *values)).fetchall()
+            yield from rows
+            if len(rows) < limit:
+                return
+            edge = rows[-1][0 if query.newest_first else 1]
 
     def _clauses(self, it: sqlite3.Connection, query: Query) -> tuple[str, list[Any]]:
-        clauses, values = "", []
-        for clause, value in (
-            ("correlation_id = ?", query.correlation_id and text(query.correlation_id)),
-            ("timestamp >= ?", query.since),
-            ("timestamp < ?", query.until),
-        ):
-            if value is not None:
-                clauses += f" AND {clause}"
-                values.append(value)
+        clauses, values = "", list[Any]()
+        if query.since is not None:
+            clauses, values = f"{clauses} AND newest >= ?", [*values, query.since]
+        if query.until is not None:
+            clauses, values = f"{clauses} AND oldest < ?", [*values, query.until]
+        if query.correlation_id:
+            clauses += " AND first IN (SELECT first FROM by_run WHERE name = ?)"
+            values.append(text(query.correlation_id))
         if query.patterns:
-            patterns = [Pattern(text) for text in query.patterns]
-            known = it.execute("SELECT type, name FROM types").fetchall()
-            kinds = [str(k) for k, name in known if any(p.matches(name) for p in patterns)]
-            clauses += f" AND type IN ({', '.join(kinds)})"
+            kinds = routes(query.patterns)
+            names = [name for (name,) in it.execute("SELECT DISTINCT name FROM by_type")]
+            names = [name for name in names if kinds[name]]
+            marked = ", ".join("?" * len(names))
+            if len(names) <= _MANY:
+                clauses += f" AND first IN (SELECT first FROM by_type WHERE name IN ({marked}))"  # noqa: S608 - only marks
+                values += names
         return clauses, values
+
+
+def _runs(told: Facts, first: int) -> Iterator[tuple[str, int, int, int, int]]:
+    """For each run of those *told*, which begin at position *first*: events, last, first time."""
+    last = dict(zip(told.runs, count(first)))
+    oldest = dict(zip(reversed(told.runs), reversed(told.times), strict=True))
+    if list(told.times) != sorted(told.times):
+        for name, time in zip(told.runs, told.times, strict=True):
+            oldest[name] = min(oldest[name], time)
+    for name, number in Counter(told.runs).items():
+        if name:
+            yield name, first, number, last[name], oldest[name]

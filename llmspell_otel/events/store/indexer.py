@@ -149,9 +149,8 @@ class Indexer:
         """Take in *blocks*, unless another process has done so."""
         with self._index.transaction(it):
             done = self._index.read_up_to(it, path)
-            for block in blocks:
-                if block.end > done:
-                    self._index.take_in(it, path, block)
+            if left := [block for block in blocks if block.end > done]:
+                self._index.take_in(it, path, left)
 
     def _note(self, path: Path, damaged: int) -> None:
         if damaged:

@@ -1,17 +1,19 @@
 """The few fields of a kept event that questions are decided by, read without the rest."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
+from operator import attrgetter
+from typing import NamedTuple
 
 import msgspec
 
 from llmspell_otel.errors import EventError
 from llmspell_otel.events.codec import decode
-from llmspell_otel.events.ids import derived
+from llmspell_otel.events.event import UniversalEvent
 
 
 class Key(msgspec.Struct, gc=False):
-    """The fields of an event that have columns of their own.
+    """The fields of an event that questions are decided by.
 
     An event that came with an id of its own has `given_id`, and as `origin` the fingerprint of it.
     """
@@ -23,13 +25,64 @@ class Key(msgspec.Struct, gc=False):
     given_id: str | None = msgspec.field(default=None, name="id")
     correlation_id: str = ""
 
+
+Mark = str | tuple[int, int, int]
+"""What an event and its copies have in common with no other: what its id follows from."""
+
+
+class Facts(NamedTuple):
+    """The keys of some events, field by field."""
+
+    types: tuple[str, ...]
+    times: tuple[int, ...]
+    sequences: tuple[int, ...]
+    origins: tuple[int, ...]
+    given_ids: tuple[str | None, ...]
+    runs: tuple[str, ...]
+
     @property
-    def id(self) -> str:
-        """The event's id."""
-        return self.given_id or derived(self.timestamp, self.sequence, self.origin)
+    def spans(self) -> list[tuple[int, int, int]]:
+        """Each origin of those without an id of their own; its least and greatest sequence."""
+        if set(self.given_ids) == {None} and len(set(self.origins)) == 1:  # nearly always
+            return [(self.origins[0], min(self.sequences), max(self.sequences))]
+        found: dict[int, list[int]] = {}
+        for origin, sequence, given in zip(
+            self.origins, self.sequences, self.given_ids, strict=True
+        ):
+            if given is None:
+                found.setdefault(origin, []).append(sequence)
+        return [(origin, min(known), max(known)) for origin, known in found.items()]
+
+    @property
+    def foreign(self) -> list[str]:
+        """The ids that events came with."""
+        given = set(self.given_ids)
+        return [] if given == {None} else [each for each in given if each is not None]
+
+
+def facts(keys: list[Key]) -> Facts:
+    """The fields of *keys*, of which there is one at least."""
+    return Facts(*zip(*map(_facts, keys), strict=True))
+
+
+class Group(NamedTuple):
+    """Events that are kept together.
+
+    Attributes:
+        keys: Their keys.
+        body: An array of JSON.
+    """
+
+    keys: list[Key]
+    body: str
 
 
 _BOUNDARY = '},{"event_type":'  # between two events: each begins with its type
+_ENDED = '}\n{"event_type":'
+_GROUP = 256  # events that are kept together at most
+_GROUP_BYTES = 262_144  # and bytes, unless one line of the log has more
+_mark = attrgetter("origin", "sequence", "timestamp")
+_facts = attrgetter("event_type", "timestamp", "sequence", "origin", "given_id", "correlation_id")
 _keys = msgspec.json.Decoder(list[Key])
 _events = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -50,13 +103,76 @@ def keyed(body: bytes) -> list[tuple[Key, str]]:
         return list(_line_by_line(body))
 
 
-def _keyed(body: bytes) -> list[tuple[Key, str]]:
+def marks(found: Iterable[Key | UniversalEvent]) -> list[Mark]:
+    """What each of the events *found* is told from others by."""
+    return [each.given_id or _mark(each) for each in found]
+
+
+def groups(bodies: Iterable[bytes]) -> Iterator[Group]:
+    """The events in *bodies*, some hundreds at a time; what needs a detour is alone."""
+    found: list[Key] = []
+    lines: list[memoryview] = []
+    size = 0
+    for known, line in chain.from_iterable(map(_listed, bodies)):
+        size += len(line)
+        full = len(found) + len(known) > _GROUP or size > _GROUP_BYTES
+        if lines and (full or not known):
+            yield Group(found, _joined(lines))
+            found, lines, size = [], [], len(line)
+        if known:
+            found = found + known if found else known
+            lines.append(line)
+        else:
+            yield from (Group([key], f"[{event}]") for key, event in _one_by_one(bytes(line)))
+    if lines:
+        yield Group(found, _joined(lines))
+
+
+def events(body: str, count: int) -> list[str]:
+    """The JSON of each of the *count* events in the *body* of a group."""
+    if count == 1:
+        return [body[1:-1]]
     # JSON has no bare ends of lines: whatever lies between two of them is an event, unless the
-    # boundary stands in the data of one. Then there is more than events, and `zip` says so.
-    text = body[1:-1].decode().replace("]\n[", "\n")
-    events = text.replace(_BOUNDARY, f"}}\n{_BOUNDARY[2:]}").split("\n")
-    found = chain.from_iterable(_keys.decode_lines(body))
-    return list(zip(found, events, strict=True))
+    # boundary stands in the data of one. Then there is more than events.
+    found = body[1:-1].replace(_BOUNDARY, _ENDED).split("\n")
+    if len(found) != count:
+        found = [bytes(event).decode() for event in _events.decode(body)]
+    return found
+
+
+def keys_of(body: str) -> list[Key]:
+    """The keys of the events in the *body* of a group."""
+    try:
+        return _keys.decode(body)
+    except (msgspec.MsgspecError, ValueError):
+        return [key for key, _ in _one_by_one(body.encode())]
+
+
+def _joined(lines: list[memoryview]) -> str:
+    return f"[{str(b','.join([line[1:-1] for line in lines]), 'utf-8')}]"
+
+
+def _listed(body: bytes) -> Iterator[tuple[list[Key], memoryview]]:
+    """The lines of *body*, each with its keys; a line with none needs a detour."""
+    start, view = 0, memoryview(body)
+    while start < len(body):
+        end = body.find(b"\n", start)
+        end = end if end >= 0 else len(body)
+        yield _plain_keys(view[start:end]), view[start:end]
+        start = end + 1
+
+
+def _plain_keys(line: memoryview) -> list[Key]:
+    try:
+        return _keys.decode(line)
+    except (msgspec.MsgspecError, ValueError):
+        return []
+
+
+def _keyed(body: bytes) -> list[tuple[Key, str]]:
+    found = list(chain.from_iterable(_keys.decode_lines(body)))
+    lines = body.decode().replace("]\n[", ",")
+    return list(zip(found, events(lines, len(found)), strict=True))
 
 
 def text(given: str) -> str:

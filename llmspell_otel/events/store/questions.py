@@ -11,7 +11,8 @@ from typing import Any
 
 from llmspell_otel.errors import JournalError
 from llmspell_otel.events.store.backlog import Backlog
-from llmspell_otel.events.store.index import Index, Query, Run
+from llmspell_otel.events.store.index import Index, Run
+from llmspell_otel.events.store.query import Query
 
 
 class Questions:
