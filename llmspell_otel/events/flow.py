@@ -270,11 +270,9 @@ class Flow:
         elif sequence < self._first_missed:
             self._first_missed = sequence
 
-    def _gap(self) -> dict[str, int] | None:
+    def _gap(self) -> dict[str, int]:
         """What was lost since the consumer was last told."""
         lost = self.dropped + self.rejected - self._told
-        if not lost:
-            return None
         gap = {
             "first_sequence": self._first_missed,
             "last_sequence": self._last_missed,
@@ -288,8 +286,7 @@ class Flow:
         """Take out up to *limit* events, or lie down until one comes."""
         batch = self._pop(limit)
         if not batch:
-            self._idle = True
-            self._judge()  # who puts one in from now on looks again
+            self._idle, self.calm = True, 0  # who puts one in from now on looks again
             batch = self._pop(limit)  # who put one in before did not
             self._idle = not batch
         self._taken += len(batch)
@@ -300,10 +297,12 @@ class Flow:
         relieved = self._pressed and self._size() <= self._low
         if relieved:
             self._pressed = False
-        self._judge()
+        if relieved or not (self.calm or self._idle):
+            self._judge()
         if self._blocked:
             self._room.notify_all()
-        return self._gap(), relieved
+        missed = self.dropped + self.rejected > self._told
+        return self._gap() if missed else None, relieved
 
     def _spread(self, gap: dict[str, int] | None, relieved: bool) -> None:
         if gap:
@@ -316,8 +315,7 @@ class Flow:
             return self._pop_alive(limit)
         # Publishers append meanwhile: what is taken out must be what was read.
         plain: deque[Any] = self._lane
-        count = min(limit, len(plain))
-        return list(starmap(plain.popleft, repeat((), count)))
+        return list(starmap(plain.popleft, repeat((), min(limit, len(plain))))) if plain else []
 
     def _pop_alive(self, limit: int) -> list[UniversalEvent]:
         batch: list[UniversalEvent] = []
