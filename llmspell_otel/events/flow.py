@@ -100,8 +100,9 @@ class Flow:
                 lane.append(event)
                 return None
             verdict = self._enter(event)
-            wake, crossed = self._changed()
-        self._announce(wake, crossed)
+            wake, crossed = (self.abandoned, False) if verdict is not None else self._changed()
+        if wake or crossed:
+            self._announce(wake, crossed)
         return verdict
 
     def look_again(self, event: UniversalEvent) -> bool | None:
@@ -251,7 +252,8 @@ class Flow:
     def _judge(self) -> None:
         """How many may wait before the next event needs a closer look."""
         capacity, pressed = self.limits.capacity, self._pressed
-        watched = self._idle or self.closed or len(self._lanes) > 1 or len(self._lane) >= capacity
+        full = len(self._lane) >= capacity or self._blocked  # those who wait come first
+        watched = full or self._idle or self.closed or len(self._lanes) > 1
         self.calm = 0 if watched else capacity - 1 if pressed else self._high - 1
         oldest = self.limits.overflow == "drop_oldest"
         plain = pressed and oldest and not self._mortal and len(self._lanes) == 1
