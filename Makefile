@@ -18,7 +18,7 @@ LEGACY_STAMP := $(LEGACY)/.installed
 GO_MINOR := $(shell go env GOVERSION 2>/dev/null | sed -nE 's/^go1\.([0-9]+).*/\1/p')
 DEPLOY_TESTS := $(if $(shell [ "$(GO_MINOR)" -ge 25 ] 2>/dev/null && echo yes),test-deploy,test-deploy-missing)
 
-BENCHMARKS := instructions operations hooks hooks_instructions events telemetry builtin detection exporters export_losses
+BENCHMARKS := instructions operations hooks hooks_instructions events timeline telemetry builtin detection exporters export_losses
 LINTS := lint-pyright lint-mypy lint-ruff lint-imports lint-spelling
 # Each file's tests stay together, in order: they may share what they start.
 BESIDE := -p no:randomly -n 2 --dist loadfile
@@ -105,7 +105,7 @@ $(RIVALS): $(STAMP)
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --target $@ eventkit==1.0.3
 	@rm -rf $@/tests # hides ours
 
-benchmark: $(STAMP) $(RIVALS) ## Measure, and print the tables.
+benchmark: $(STAMP) $(RIVALS) $(PROGRAMS_STAMP) ## Measure, and print the tables.
 	@for each in $(BENCHMARKS); do echo "## $$each"; PYTHONPATH=$(RIVALS) $(BIN)/python -m tests.benchmarks.$$each; done
 
 soak: $(STAMP) ## Run the long runs of events: ten minutes and more.

@@ -42,7 +42,7 @@ def send(
     """
     exporter = LedgeredSpanExporter(ledger=Ledger(), store=None)
     sending = _Sending(exporter, timeout)
-    rebuilders = _Rebuilders(introductions, service_name, sending)
+    rebuilders = Rebuilders(introductions, service_name, sending)
     for event in events:
         if not sending.going:
             break
@@ -56,7 +56,7 @@ def send(
     return Finding(f"{account} sent to {exporter.pipe.to}{said}{stopped}", good=good)
 
 
-class _Rebuilders:
+class Rebuilders:
     """A bridge to spans for each process that made events; those alike share one."""
 
     def __init__(

@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
+import msgspec
+
 from llmspell_otel.events.event import UniversalEvent
 from llmspell_otel.events.payload import plain as bounded
 from llmspell_otel.events.terminal import plain
@@ -48,11 +50,18 @@ def listed(events: Iterable[UniversalEvent], start: int) -> Rows:
 
 def shown(value: Any) -> str:
     """Any value: a text as it is, else as JSON, cut where it is too long."""
-    text = value
-    if not isinstance(value, str):
-        text = json.dumps(bounded(value, _SHOWN), indent=1, ensure_ascii=False)
+    text = value if isinstance(value, str) else _json(bounded(value, _SHOWN))
     cut = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}<truncated>"
     return "\n".join(map(plain, cut.split("\n")))
+
+
+def _json(value: Any) -> str:
+    if isinstance(value, dict | list):
+        try:
+            return msgspec.json.format(msgspec.json.encode(value), indent=1).decode()
+        except (TypeError, ValueError):
+            pass  # a lone surrogate: written the slower way
+    return json.dumps(value, indent=1, ensure_ascii=False)
 
 
 def acts(operation: Operation) -> list[str]:
