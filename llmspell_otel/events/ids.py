@@ -16,13 +16,16 @@ _TIME, _HIGH, _LOW = (1 << 48) - 1, (1 << 12) - 1, (1 << 62) - 1
 _random = random.Random()  # noqa: S311 - unique, not secret; seeded by the operating system
 
 
-def uuid7() -> str:
+def uuid7(timestamp: int | None = None) -> str:
     """Make a UUIDv7 (RFC 9562, section 5.7) as 36 characters of lower-case text.
+
+    Its time is now, or *timestamp*, nanoseconds since the Unix epoch.
 
     Seventy-four bits are random: unique across threads, forks and machines, whatever the clock
     does, and ordered by the wall clock to the millisecond.
     """
-    return _text(time_ns(), _random.getrandbits(32 + _ORIGIN_BITS))
+    bits = _random.getrandbits(32 + _ORIGIN_BITS)
+    return _text(time_ns() if timestamp is None else timestamp, bits)
 
 
 def derived(timestamp: int, sequence: int, origin: int) -> str:
@@ -49,6 +52,14 @@ def fingerprint(identifier: str) -> int:
     """An origin for what came with an identifier of its own, the same wherever it is read."""
     digest = blake2b(identifier.encode(errors="surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest) >> (64 - _ORIGIN_BITS)
+
+
+def time_of(identifier: str) -> int:
+    """When the UUIDv7 *identifier* was made, in nanoseconds since the Unix epoch; 0 for others."""
+    try:
+        return int(identifier[:8] + identifier[9:13], 16) * _MILLISECOND
+    except ValueError:
+        return 0
 
 
 def _text(timestamp: int, bits: int) -> str:

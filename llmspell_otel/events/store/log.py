@@ -11,7 +11,10 @@ import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from time import time_ns
 from typing import NamedTuple
+
+from llmspell_otel.events.ids import time_of, uuid7
 
 try:
     import fcntl
@@ -108,6 +111,12 @@ class Block(NamedTuple):
     events: int
     end: int
     damaged: int
+
+
+def following(folder: Path) -> Path:
+    """A file for a new log: it sorts after all logs in *folder*, whatever the clock does."""
+    latest = max((time_of(path.stem) for path in folder.glob(f"*{SUFFIX}")), default=0)
+    return folder / f"{uuid7(max(time_ns(), latest + 1_000_000))}{SUFFIX}"
 
 
 def read(path: Path, start: int = 0, *, whole: bool = False) -> Iterator[Block]:

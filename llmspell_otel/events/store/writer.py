@@ -12,7 +12,6 @@ from typing import Any
 
 from llmspell_otel.events.codec import record
 from llmspell_otel.events.event import UniversalEvent, make
-from llmspell_otel.events.ids import uuid7
 from llmspell_otel.events.introduction import RESOURCE, told
 from llmspell_otel.events.store import log
 from llmspell_otel.events.store.bell import Bell
@@ -325,7 +324,7 @@ class LogWriter:
         if self._log is not None:
             self._log.close()
             self._log = None
-        path = self._folder / f"{uuid7()}{log.SUFFIX}"
+        path = log.following(self._folder)
         writer = self._log = log.Writer(path)
         self._introduced = None
         self.names.add(path.name)
