@@ -1,8 +1,10 @@
 """`llmspell-otel events export --otlp`: recorded events, sent as the traces that they tell of."""
 
 import json
+import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
@@ -43,17 +45,39 @@ def send(
     exporter = LedgeredSpanExporter(ledger=Ledger(), store=None)
     sending = _Sending(exporter, timeout)
     rebuilders = Rebuilders(introductions, service_name, sending)
-    for event in events:
-        if not sending.going:
-            break
-        rebuilders.take(event)
-    rebuilders.finish()
-    sending.shutdown()
+    with _heard() as complaints:
+        for event in events:
+            if not sending.going:
+                break
+            rebuilders.take(event)
+        rebuilders.finish()
+        sending.shutdown()
     account = exporter.pipe.book.account()
-    good = account.acknowledged == account.made and sending.going
+    if not account.made:
+        return Finding("no spans: none of these events tells of an operation", good=False)
     said = "".join(f"; {message}" for message in account.messages.values())
-    stopped = "" if sending.going else "; given up: the receiver does not take them"
-    return Finding(f"{account} sent to {exporter.pipe.to}{said}{stopped}", good=good)
+    if not sending.going:
+        reason = f" ({complaints[-1]})" if complaints else ""
+        said += f"; given up: the receiver does not take them{reason}"
+    good = account.acknowledged == account.made and sending.going
+    return Finding(f"{account} sent to {exporter.pipe.to}{said}", good=good)
+
+
+@contextmanager
+def _heard() -> Generator[list[str]]:
+    """What the exporter complains of, which the finding tells instead of a log."""
+    logger, complaints = logging.getLogger("llmspell_exporters"), list[str]()
+
+    def hear(record: logging.LogRecord) -> bool:
+        facts = record.args if isinstance(record.args, tuple) else ()
+        complaints.extend(str(fact) for fact in facts[-1:])
+        return False
+
+    logger.addFilter(hear)
+    try:
+        yield complaints
+    finally:
+        logger.removeFilter(hear)
 
 
 class Rebuilders:

@@ -42,7 +42,8 @@ def opened(browser: Browser, text: str) -> tuple[float, float, float]:
     """Milliseconds until the page is drawn, until its first search is answered, and the next."""
     with tempfile.TemporaryDirectory() as folder:
         (file := Path(folder) / "run.html").write_text(text, "utf-8")
-        best = (float("inf"),) * 3
+        never = float("inf")
+        best = (never, never, never)
         for _ in range(TIMES):
             found = browser.new_page()
             found.goto(file.as_uri())

@@ -170,13 +170,25 @@ def test_all_of_a_journal_is_sent_in_batches(folder: Path) -> None:
 
 
 def test_a_receiver_that_is_down_is_said_in_one_line(folder: Path) -> None:
-    """No traceback: where it should have gone, and what became of how many."""
+    """No traceback, no log: where it should have gone, what became of how many, and why."""
+    words = ("events", "export", "--otlp", "--timeout", "0.2", "--journal", str(folder))
     with OtlpReceiver() as receiver:
         receiver.refuse()
-        result = export(folder, receiver, "--timeout", "0.2")
+        environment = os.environ | receiver.environment("grpc")
+        line = [sys.executable, "-m", "llmspell_otel.cli", *words]
+        done = subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    [told] = done.stderr.splitlines()
+    assert "given up: the receiver does not take them (" in told
+    assert receiver.grpc_endpoint.removeprefix("http://") in told
+
+
+def test_events_of_no_operation_are_no_success(folder: Path) -> None:
+    """Whoever names a type that is not there is told so."""
+    with OtlpReceiver() as receiver:
+        result = export(folder, receiver, "shop:*")
     assert result.exit_code == 1
-    assert len(result.output.splitlines()) == 1
-    assert "given up: the receiver does not take them" in result.output
+    assert result.output == "Error: no spans: none of these events tells of an operation\n"
 
 
 def test_what_the_receiver_refuses_is_counted(folder: Path) -> None:

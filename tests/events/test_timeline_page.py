@@ -20,6 +20,7 @@ from llmspell_otel.events.router import Pattern
 from llmspell_otel.events.timeline import build, page
 from llmspell_otel.telemetry.capture import CAPTURE
 from tests.events.browser import Watch, chromium
+from tests.events.test_timeline import story
 from tests.events.test_timeline_written import hostile, many
 
 pytest.importorskip("agents", reason="the support desk is a program of openai-agents")
@@ -157,6 +158,16 @@ def test_one_reads_what_went_in_and_came_out(opened: Page, run: Run) -> None:
     assert "[address]" in given
     assert "ada.lovelace@analytical.example" not in given
     assert inside(opened).locator("pre.output").inner_text()
+
+
+def test_one_is_told_how_to_keep_what_went_in(browser: Browser, tmp_path: Path) -> None:
+    """Where nothing was captured, an open call says by what it would be."""
+    (file := tmp_path / "run.html").write_text("".join(page(build(story()))), "utf-8")
+    with seen(browser, file.as_uri()) as found:
+        found.locator(".row", has_text="think").click()
+        assert f"{CAPTURE}=SPAN_ONLY" in inside(found).inner_text()
+        found.locator(".row", has_text="desk").click()
+        assert CAPTURE not in inside(found).inner_text()
 
 
 def test_one_sees_attempts_and_errors(opened: Page, run: Run) -> None:

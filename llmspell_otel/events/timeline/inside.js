@@ -57,6 +57,9 @@ function open() {
   if (call.branch !== undefined)
     made.push(el("p", "trail", "A branch beside ", way(calls[call.branch].name, call.branch)));
   for (const [name, section] of Object.entries(SECTIONS)) if (told[name]) made.push(section(told[name]));
+  if (!captured && ["model", "tool"].includes(call.kind))
+    made.push(el("p", "faint", "Input and output were not captured: " +
+      "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=SPAN_ONLY has them kept."));
   made.push(el("p", "run", call.id));
   panel.replaceChildren(...made);
   panel.scrollTop = 0;

@@ -28,7 +28,7 @@ class Operation:
         start: Nanoseconds since the Unix epoch.
         end: The same; the latest time seen, while the operation is open.
         outcome: ok, error, cancelled, closed, abandoned; `open` if no end was seen.
-        attempts: How often the call was made.
+        attempts: How often the call was made; 0 if hooks answered in its place.
         attributes: Under their semantic-convention names.
         decisions: What hooks answered: hook, point, result, reason.
         firings: Which hooks ran: point, hook, duration in seconds, result.
@@ -256,7 +256,7 @@ def _learn_the_end(operation: Operation, event: UniversalEvent, data: dict[str, 
     operation.end = _integer(data.get("end_time")) or event.timestamp
     failed = event.event_type.endswith("_error")
     operation.outcome = str(data.get("outcome") or ("error" if failed else "ok"))
-    operation.attempts = _integer(data.get("attempts")) or 1
+    operation.attempts = _integer(data.get("attempts", 1))
     operation.decisions = _mappings(data.get("decisions"))
     operation.firings = _mappings(data.get("hooks"))
     operation.chunks = _mapping(data.get("chunks")) or None

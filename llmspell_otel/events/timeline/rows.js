@@ -12,6 +12,7 @@ const list = $("list"), panel = $("inside"), axis = $("axis"), search = $("searc
 let run = { duration: 0, calls: [], events: [] };
 let calls = []; // every call, callers before what they called
 let shown = []; // the places of the rows, top to bottom
+let captured = false; // whether any call tells what went in and came out
 let matches = null; // the places that were searched for; null shows all
 let selected = -1;
 let view = [0, 1]; // the part of the run on the axis, microseconds
@@ -43,6 +44,7 @@ function learn() {
   }
   for (const call of [...calls].reverse())
     if (call.parent !== undefined) calls[call.parent].many += call.many + 1;
+  captured = calls.some(({ inside }) => inside?.content);
   view = [0, run.duration || 1];
 }
 
