@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import repeat, starmap
 from operator import length_hint
-from threading import Condition, Lock, current_thread
+from threading import Condition, RLock, current_thread
 from time import monotonic
 from typing import Any, NamedTuple
 
@@ -62,7 +62,7 @@ class Flow:
 
     def reset(self) -> None:
         """Begin anew, with empty books and a fresh lock: at birth, and in a forked child."""
-        self._lock = Lock()
+        self._lock = RLock()  # a finalizer or a signal's handler may publish in here, too
         self._room = Condition(self._lock)
         self._blocked = 0  # publishers that wait for room
         self._capacity = self.limits.capacity
@@ -317,7 +317,13 @@ class Flow:
             return self._pop_alive(limit)
         # Publishers append meanwhile: what is taken out must be what was read.
         plain: deque[Any] = self._lane
-        return list(starmap(plain.popleft, repeat((), min(limit, len(plain))))) if plain else []
+        events: list[UniversalEvent] = []
+        if plain:
+            try:
+                events.extend(starmap(plain.popleft, repeat((), min(limit, len(plain)))))
+            except IndexError:  # a finalizer in this very thread has cleared the queue
+                return events
+        return events
 
     def _pop_alive(self, limit: int) -> list[UniversalEvent]:
         batch: list[UniversalEvent] = []

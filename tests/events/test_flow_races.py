@@ -23,8 +23,8 @@ Meddle = Callable[[str, Callable[[], object]], None]
 
 @pytest.fixture
 def meddle(monkeypatch: pytest.MonkeyPatch) -> Meddle:
-    """Has somebody else act just `before` or `after` the next event is put into a lane."""
-    acts: dict[str, list[Callable[[], object]]] = {"before": [], "after": []}
+    """Has somebody else act just `before` or `after` an event is put in, or when one is `taken`."""
+    acts: dict[str, list[Callable[[], object]]] = {"before": [], "after": [], "taken": []}
 
     def act(moment: str) -> None:
         due, acts[moment] = acts[moment], []
@@ -36,6 +36,11 @@ def meddle(monkeypatch: pytest.MonkeyPatch) -> Meddle:
             act("before")
             super().append(entry)
             act("after")
+
+        def popleft(self) -> Any:
+            entry = super().popleft()
+            act("taken")
+            return entry
 
     monkeypatch.setattr(flow, "deque", Lane)
     return lambda moment, what: acts[moment].append(what)
@@ -139,6 +144,24 @@ def test_a_queue_filled_meanwhile_holds_no_more(
     assert rig.told.count(STARTED) == 1
 
 
+@pytest.mark.parametrize("capacity", [1, 2, 10])
+@pytest.mark.parametrize("overflow", STRATEGIES)
+def test_who_interrupts_a_publisher_may_publish(
+    meddle: Meddle, overflow: Any, capacity: int
+) -> None:
+    """A signal's handler publishes into the queue whose lock its own thread holds."""
+    rig = Rig(capacity, overflow)
+    assert rig.flow.take(1) == []  # nobody is awake: publishers need the lock
+    meddle("before", lambda: rig.offer("of the handler"))
+    rig.offer("interrupted")
+    rig.fill()
+    assert rig.wakes == 2
+    published, delivered, dropped, rejected, queued = rig.flow.books()
+    assert (published, delivered) == (capacity + 3, 1)
+    assert dropped + rejected + queued == capacity + 2
+    assert queued <= capacity + 1
+
+
 @pytest.mark.parametrize("overflow", STRATEGIES)
 def test_several_who_get_in_at_once_hold_no_more_than_fits(overflow: Any) -> None:
     """Three saw the last place: all are in before the first looks again, and others come too."""
@@ -198,6 +221,16 @@ def test_what_is_in_hand_is_queued_until_the_next() -> None:
     assert rig.flow.books() == (5, 2, 2, 0, 1)
     rig.flow.done()
     assert rig.flow.books() == (5, 3, 2, 0, 0)
+
+
+def test_a_finalizer_may_clear_what_is_being_taken(meddle: Meddle) -> None:
+    """The consumer's own thread clears the queue while it takes: nothing is counted twice."""
+    rig = Rig()
+    for number in range(4):
+        rig.offer(number)
+    meddle("taken", rig.flow.clear)
+    assert [event.data for event in rig.flow.take(9)] == [0]
+    assert rig.flow.books() == (5, 2, 3, 0, 0)
 
 
 def test_what_is_taken_but_not_begun_can_be_dropped() -> None:
