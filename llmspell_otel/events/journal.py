@@ -23,9 +23,9 @@ from llmspell_otel.events.forks import in_child
 from llmspell_otel.events.payload import MAX_BYTES
 from llmspell_otel.events.router import Pattern
 from llmspell_otel.events.store.conditions import Conditions, meets
+from llmspell_otel.events.store.identity import marks
 from llmspell_otel.events.store.index import Index, Run
 from llmspell_otel.events.store.indexer import Indexer
-from llmspell_otel.events.store.keys import marks
 from llmspell_otel.events.store.log import SUFFIX
 from llmspell_otel.events.store.query import Query
 from llmspell_otel.events.store.questions import Questions, unreadable

@@ -3,6 +3,7 @@
 import json
 import os
 import sqlite3
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from itertools import compress, repeat
@@ -10,11 +11,13 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, Self
 
 from llmspell_otel.events.store import log
+from llmspell_otel.events.store.identity import Identities, Seen, identities, marks
 from llmspell_otel.events.store.index import Index
-from llmspell_otel.events.store.keys import Key, Mark, facts, keyed, keys, marks
+from llmspell_otel.events.store.keys import Key, keyed, keys
 from llmspell_otel.events.store.query import Query, wanted
 
-_WINDOW = 50_000  # ids in one generation of those that duplicates are known by; there are two
+_WINDOW = 100_000  # events that a copy is known among
+_TOGETHER = 4_000  # of them that are looked for a copy together
 
 
 class _Rest(NamedTuple):
@@ -112,33 +115,32 @@ class _Once:
         self._it = it
         self._index = index
         self._position = position
-        self._seen: set[Mark] = set()
-        self._older: set[Mark] = set()
+        self._seen = deque([Seen()])
 
     def fresh(self, found: list[Key]) -> Iterable[bool]:
         """Which of *found* are there for the first time."""
-        told = marks(found)
-        unique = set(told)
-        known = self._index.known(self._it, facts(found), self._position) if found else set[Mark]()
-        fresh: Iterable[bool] = repeat(True)
-        if (
-            len(unique) < len(told)
-            or not known.isdisjoint(unique)
-            or not self._seen.isdisjoint(unique)
-            or not self._older.isdisjoint(unique)
-        ):
-            fresh = self._looked_up(told, known)
-        self._seen |= unique
-        if len(self._seen) >= _WINDOW:
-            self._older, self._seen = self._seen, set()
-        return fresh
-
-    def _looked_up(self, told: list[Mark], known: set[Mark]) -> list[bool]:
+        if not found:
+            return ()
+        told = identities(found)
+        known = self._index.known(self._it, told, self._position)
+        for seen in self._seen:
+            if seen.may_have(told):
+                known.update(marks(seen.keys))
+        self._note(found, told)
+        if told.distinct and not known:
+            return repeat(True)  # nearly always
         fresh: list[bool] = []
-        for mark in told:
-            fresh.append(not (mark in known or mark in self._seen or mark in self._older))
+        for mark in marks(found):
+            fresh.append(mark not in known)
             known.add(mark)
         return fresh
+
+    def _note(self, found: list[Key], told: Identities) -> None:
+        if len(self._seen[-1].keys) + len(found) > _TOGETHER:
+            self._seen.append(Seen())
+            if sum(len(seen.keys) for seen in self._seen) > _WINDOW:
+                self._seen.popleft()
+        self._seen[-1].add(found, told)
 
 
 def _opened(path: Path, opened: ExitStack) -> BinaryIO | None:

@@ -15,17 +15,8 @@ from llmspell_otel.errors import JournalError
 from llmspell_otel.events.ids import uuid7
 from llmspell_otel.events.router import routes
 from llmspell_otel.events.store import log
-from llmspell_otel.events.store.keys import (
-    Facts,
-    Group,
-    Mark,
-    events,
-    facts,
-    groups,
-    keys_of,
-    marks,
-    text,
-)
+from llmspell_otel.events.store.identity import Identities, Mark, identities, marks
+from llmspell_otel.events.store.keys import Facts, Group, Key, events, facts, groups, keys_of, text
 from llmspell_otel.events.store.query import Query, wanted
 
 _logger = logging.getLogger("llmspell_otel.events")
@@ -173,7 +164,7 @@ class Index:
         """The last position that was given; 0 if none was."""
         return int(it.execute("SELECT next - 1 FROM positions").fetchone()[0])
 
-    def known(self, it: sqlite3.Connection, told: Facts, last: int = 1 << 62) -> set[Mark]:
+    def known(self, it: sqlite3.Connection, told: Identities, last: int = 1 << 62) -> set[Mark]:
         """The marks of events up to position *last* that some of those *told* may be copies of."""
         firsts: set[int] = set()
         for name in told.foreign:
@@ -242,26 +233,35 @@ class Index:
     def _take_in(self, it: sqlite3.Connection, first: int, group: Group) -> int:
         """Store of a *group* what the database does not have already; how many events."""
         keys = group.keys
-        told = facts(keys)
+        told = identities(keys)
         known = self.known(it, told)
-        if not (known or told.foreign) and len(set(told.sequences)) == len(keys):
-            return self._add(it, first, told, group.body)  # nearly always
+        if told.distinct and not known:
+            return self._add(it, first, facts(keys), told, group.body)  # nearly always
         fresh: list[bool] = []
         for mark in marks(keys):
             fresh.append(mark not in known)
             known.add(mark)
-        left = list(compress(keys, fresh))
         texts = compress(events(group.body, len(keys)), fresh)
-        return self._add(it, first, facts(left), f"[{','.join(texts)}]") if left else 0
+        return self._add_some(it, first, list(compress(keys, fresh)), list(texts))
 
-    def _add(self, it: sqlite3.Connection, first: int, told: Facts, body: str) -> int:
+    def _add_some(
+        self, it: sqlite3.Connection, first: int, keys: list[Key], texts: list[str]
+    ) -> int:
+        if not keys:
+            return 0
+        return self._add(it, first, facts(keys), identities(keys), f"[{','.join(texts)}]")
+
+    def _add(
+        self, it: sqlite3.Connection, first: int, known: Facts, told: Identities, body: str
+    ) -> int:
         """Store a group of events from position *first* on; how many there are."""
-        last = first + len(told.times) - 1
-        row = (first, last, min(told.times), max(told.times), body)
+        last = first + len(known.times) - 1
+        row = (first, last, min(known.times), max(known.times), body)
         it.execute("INSERT INTO groups VALUES (?, ?, ?, ?, ?)", row)
-        types = [(name, first, number) for name, number in Counter(told.types).items()]
+        types = [(name, first, number) for name, number in Counter(known.types).items()]
         it.executemany("INSERT INTO by_type VALUES (?, ?, ?)", types)
-        it.executemany("INSERT INTO by_run VALUES (?, ?, ?, ?, ?)", _runs(told, first))
+        runs = [(name, first, *rest) for name, *rest in known.by_run(first)]
+        it.executemany("INSERT INTO by_run VALUES (?, ?, ?, ?, ?)", runs)
         spans = [(origin, high, first, low) for origin, low, high in told.spans]
         it.executemany("INSERT INTO by_origin VALUES (?, ?, ?, ?)", spans)
         given = [(name, first) for name in told.foreign]
@@ -280,7 +280,7 @@ class Index:
             return int(gone)
         first, last, body = cut
         texts = events(body, last - first + 1)[edge - first :]
-        self._add(it, edge, facts(keys_of(body)[edge - first :]), f"[{','.join(texts)}]")
+        self._add_some(it, edge, keys_of(body)[edge - first :], texts)
         return int(gone) - len(texts)
 
     def _edge(self, it: sqlite3.Connection, before: int, last: int) -> int:
@@ -333,15 +333,3 @@ class Index:
                 clauses += f" AND first IN (SELECT first FROM by_type WHERE name IN ({marked}))"  # noqa: S608 - only marks
                 values += names
         return clauses, values
-
-
-def _runs(told: Facts, first: int) -> Iterator[tuple[str, int, int, int, int]]:
-    """For each run of those *told*, which begin at position *first*: events, last, first time."""
-    last = dict(zip(told.runs, count(first)))
-    oldest = dict(zip(reversed(told.runs), reversed(told.times), strict=True))
-    if list(told.times) != sorted(told.times):
-        for name, time in zip(told.runs, told.times, strict=True):
-            oldest[name] = min(oldest[name], time)
-    for name, number in Counter(told.runs).items():
-        if name:
-            yield name, first, number, last[name], oldest[name]

@@ -1,7 +1,8 @@
 """The few fields of a kept event that questions are decided by, read without the rest."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from itertools import chain, count
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -9,7 +10,6 @@ import msgspec
 
 from llmspell_otel.errors import EventError
 from llmspell_otel.events.codec import decode
-from llmspell_otel.events.event import UniversalEvent
 
 
 class Key(msgspec.Struct, gc=False):
@@ -26,43 +26,28 @@ class Key(msgspec.Struct, gc=False):
     correlation_id: str = ""
 
 
-Mark = str | tuple[int, int, int]
-"""What an event and its copies have in common with no other: what its id follows from."""
-
-
 class Facts(NamedTuple):
-    """The keys of some events, field by field."""
+    """What indexes need of some events, field by field."""
 
-    types: tuple[str, ...]
-    times: tuple[int, ...]
-    sequences: tuple[int, ...]
-    origins: tuple[int, ...]
-    given_ids: tuple[str | None, ...]
-    runs: tuple[str, ...]
+    types: list[str]
+    times: list[int]
+    runs: list[str]
 
-    @property
-    def spans(self) -> list[tuple[int, int, int]]:
-        """Each origin of those without an id of their own; its least and greatest sequence."""
-        if set(self.given_ids) == {None} and len(set(self.origins)) == 1:  # nearly always
-            return [(self.origins[0], min(self.sequences), max(self.sequences))]
-        found: dict[int, list[int]] = {}
-        for origin, sequence, given in zip(
-            self.origins, self.sequences, self.given_ids, strict=True
-        ):
-            if given is None:
-                found.setdefault(origin, []).append(sequence)
-        return [(origin, min(known), max(known)) for origin, known in found.items()]
-
-    @property
-    def foreign(self) -> list[str]:
-        """The ids that events came with."""
-        given = set(self.given_ids)
-        return [] if given == {None} else [each for each in given if each is not None]
+    def by_run(self, first: int = 0) -> Iterator[tuple[str, int, int, int]]:
+        """For each run: events, the last one's position from *first* on, and the first time."""
+        last = dict(zip(self.runs, count(first)))
+        oldest = dict(zip(reversed(self.runs), reversed(self.times), strict=True))
+        if self.times != sorted(self.times):
+            for name, time in zip(self.runs, self.times, strict=True):
+                oldest[name] = min(oldest[name], time)
+        for name, number in Counter(self.runs).items():
+            if name:
+                yield name, number, last[name], oldest[name]
 
 
 def facts(keys: list[Key]) -> Facts:
-    """The fields of *keys*, of which there is one at least."""
-    return Facts(*zip(*map(_facts, keys), strict=True))
+    """What indexes need of *keys*, of which there is one at least."""
+    return Facts(list(map(_type, keys)), list(map(_time, keys)), list(map(_run, keys)))
 
 
 class Group(NamedTuple):
@@ -81,8 +66,7 @@ _BOUNDARY = '},{"event_type":'  # between two events: each begins with its type
 _ENDED = '}\n{"event_type":'
 _GROUP = 256  # events that are kept together at most
 _GROUP_BYTES = 262_144  # and bytes, unless one line of the log has more
-_mark = attrgetter("origin", "sequence", "timestamp")
-_facts = attrgetter("event_type", "timestamp", "sequence", "origin", "given_id", "correlation_id")
+_type, _time, _run = map(attrgetter, ("event_type", "timestamp", "correlation_id"))
 _keys = msgspec.json.Decoder(list[Key])
 _events = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -101,11 +85,6 @@ def keyed(body: bytes) -> list[tuple[Key, str]]:
         return _keyed(body)
     except (msgspec.MsgspecError, ValueError):
         return list(_line_by_line(body))
-
-
-def marks(found: Iterable[Key | UniversalEvent]) -> list[Mark]:
-    """What each of the events *found* is told from others by."""
-    return [each.given_id or _mark(each) for each in found]
 
 
 def groups(bodies: Iterable[bytes]) -> Iterator[Group]:
@@ -128,14 +107,14 @@ def groups(bodies: Iterable[bytes]) -> Iterator[Group]:
         yield Group(found, _joined(lines))
 
 
-def events(body: str, count: int) -> list[str]:
-    """The JSON of each of the *count* events in the *body* of a group."""
-    if count == 1:
+def events(body: str, number: int) -> list[str]:
+    """The JSON of each of the *number* events in the *body* of a group."""
+    if number == 1:
         return [body[1:-1]]
     # JSON has no bare ends of lines: whatever lies between two of them is an event, unless the
     # boundary stands in the data of one. Then there is more than events.
     found = body[1:-1].replace(_BOUNDARY, _ENDED).split("\n")
-    if len(found) != count:
+    if len(found) != number:
         found = [bytes(event).decode() for event in _events.decode(body)]
     return found
 

@@ -5,13 +5,14 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain, islice
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any
 
 from llmspell_otel.errors import JournalError
 from llmspell_otel.events.store.backlog import Backlog
 from llmspell_otel.events.store.index import Index, Run
+from llmspell_otel.events.store.keys import facts
 from llmspell_otel.events.store.query import Query
 
 
@@ -75,10 +76,13 @@ class Questions:
         """The latest *limit* runs whose correlation id has that *beginning*."""
         with self.moment() as (it, rest):
             late: dict[str, tuple[int, int]] = {}  # the latest arrival last
-            for key in chain.from_iterable(rest.blocks()):
-                if (name := key.correlation_id) and name.startswith(beginning):
-                    count, first = late.pop(name, (0, key.timestamp))
-                    late[name] = count + 1, min(first, key.timestamp)
+            for block in rest.blocks():
+                keys = list(block)
+                runs = list(facts(keys).by_run()) if keys else []
+                for name, events, _, oldest in sorted(runs, key=itemgetter(2)):
+                    if name.startswith(beginning):
+                        count, first = late.pop(name, (0, oldest))
+                        late[name] = count + events, min(first, oldest)
             newest = [(name, *late[name]) for name in islice(reversed(late), limit)]
             merged = [self._merged(it, run) for run in newest]
             others = (run for run in self._index.runs(it, beginning) if run[0] not in late)
