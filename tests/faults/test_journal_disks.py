@@ -296,6 +296,24 @@ def test_a_database_without_room_keeps_nobody_from_anything(
     it.close()
 
 
+@pytest.mark.parametrize("version", ["1", "3", "10"])
+def test_a_log_of_another_version_is_left_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, version: str
+) -> None:
+    """It is neither read as if it were damaged nor deleted; its reader may come back."""
+    written = f"llmspell-journal {version}\n".encode() + b"\xf5LJB whatever follows"
+    (tmp_path / "0.log").write_bytes(written)
+    journal = Journal(tmp_path, interval=0.001)
+    fill(journal, 10)
+    for _ in range(2):
+        assert numbers(journal.query()) == list(range(10))
+        assert journal.catch_up()
+    assert journal.stats.damaged == 0
+    assert caplog.text.count("0.log is in another format and is left alone") == 1
+    journal.close()
+    assert (tmp_path / "0.log").read_bytes() == written
+
+
 TOGETHER = textwrap.dedent("""
     import sys, time
     from llmspell_otel.events import make

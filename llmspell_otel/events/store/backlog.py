@@ -82,7 +82,7 @@ class Backlog:
 
     def _capture(self, folder: Path, index: Index, opened: ExitStack) -> list[_Rest] | None:
         """The unread parts of all files; None if one was taken in and removed meanwhile."""
-        paths = sorted(folder.glob(f"*{log.SUFFIX}"))
+        paths = sorted(p for p in folder.glob(f"*{log.SUFFIX}") if not log.is_foreign(p))
         files = [(path, file) for path in paths if (file := _opened(path, opened))]
         done = index.read_so_far(self._it)
         rests = []

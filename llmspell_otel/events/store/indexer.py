@@ -52,6 +52,7 @@ class Indexer:
         self._hurry = _Hurry()
         self._thread: threading.Thread | None = None
         self._failing = False
+        self._foreign: set[Path] = set()
         self._pruned = monotonic()
         self.taken = self.damage = 0
 
@@ -121,10 +122,20 @@ class Indexer:
     def _follow(self, rest: Callable[[float], None]) -> None:
         with self._index.connect() as it:
             for path in sorted(self._folder.glob(f"*{log.SUFFIX}")):
-                self._file(it, path, rest)
+                if log.is_foreign(path):
+                    self._leave(path)
+                else:
+                    self._file(it, path, rest)
             if monotonic() - self._pruned > PRUNE_INTERVAL:
                 self._pruned = monotonic()
                 self._expire(it)
+
+    def _leave(self, path: Path) -> None:
+        """Neither read nor delete *path*, and say so once."""
+        if path not in self._foreign:
+            self._foreign.add(path)
+            text = "journal %s: %s is in another format and is left alone"
+            _logger.warning(text, self._folder, path.name)
 
     def _file(self, it: sqlite3.Connection, path: Path, rest: Callable[[float], None]) -> None:
         own = path.name in self._writer.names

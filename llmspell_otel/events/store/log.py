@@ -21,7 +21,8 @@ try:
 except ImportError:  # Windows: nobody else may use the folder there
     fcntl = None  # type: ignore[assignment]
 
-MAGIC = b"llmspell-journal 2\n"
+_KIND = b"llmspell-journal "
+MAGIC = _KIND + b"2\n"
 MARK = b"\xf5LJB"
 SUFFIX = ".log"
 _HEADER = struct.Struct("<4sIII")
@@ -146,6 +147,16 @@ def blocks(data: bytes, start: int, *, whole: bool) -> Iterator[Block]:
         found = len(data) if found < 0 else found
         yield Block(b"", 0, start + found, found - position)
         position = found
+
+
+def is_foreign(path: Path) -> bool:
+    """Whether *path* is a log of another format: none of this library's business."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(MAGIC))
+    except OSError:
+        return False
+    return head.startswith(_KIND) and not MAGIC.startswith(head)
 
 
 def is_abandoned(path: Path) -> bool:
