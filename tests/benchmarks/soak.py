@@ -183,7 +183,9 @@ def kills(count: int) -> tuple[int, float]:
             assert unkept(journal, kept) == []
             assert journal.catch_up(300)
         assert journal.stats.committed == 0
+        events = journal.summary()["events"]
         journal.close()
+    assert opened <= max(1.0, events / 1_000_000)
     return sum(kept.values()), opened
 
 
