@@ -62,7 +62,7 @@ function text(call) {
 }
 
 const PROPERTIES = {
-  failed: (call) => ["error", "abandoned", "open"].includes(call.outcome),
+  failed: (call) => ["error", "abandoned"].includes(call.outcome),
   hooks: (call) => Boolean(call.acts),
   "critical path": (call) => call.critical,
 };
@@ -113,7 +113,7 @@ const share = (time) => ((time - view[0]) / (view[1] - view[0])) * 100;
 function bar(call) {
   const made = el("span", "bar");
   const from = share(call.start), to = share(call.start + call.long);
-  made.style.left = `${Math.max(-1, from)}%`;
+  made.style.left = `min(${Math.max(-1, from)}%, 100% - 3px)`;
   made.style.width = `${Math.max(0, Math.min(101, to) - Math.max(-1, from))}%`;
   made.hidden = to < 0 || from > 100;
   const track = el("span", "track", made);
