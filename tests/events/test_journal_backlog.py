@@ -73,6 +73,7 @@ def answers(journal: Journal) -> list[object]:
         journal.query(newest_first=True),
         journal.query("*.done", correlation_id="run-1999"),
         journal.query("other"),
+        journal.query(correlation_id=""),
         journal.query(where={"data.number": (">=", COUNT - 3)}),
         journal.query(newest_first=True, limit=3),
     ]
@@ -87,10 +88,11 @@ def test_answers_do_not_wait_for_the_backlog(folder: Path, lazy: None) -> None:
     assert eventually(lambda: indexed(folder) > 0)
     early = answers(journal)
     assert indexed(folder) < COUNT
-    summary, runs, by_beginning, everything, backwards, run, none, few, latest = early
+    summary, runs, by_beginning, everything, backwards, run, none, no_run, few, latest = early
     assert everything == list(range(COUNT)) == list(reversed(backwards))  # type: ignore[call-overload]
-    assert [run, none, few, latest] == [
+    assert [run, none, no_run, few, latest] == [
         list(range(39_980, COUNT)),
+        [],
         [],
         [COUNT - 3, COUNT - 2, COUNT - 1],
         [COUNT - 1, COUNT - 2, COUNT - 3],

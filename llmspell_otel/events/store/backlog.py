@@ -59,21 +59,23 @@ class Backlog:
     def __exit__(self, *_: object) -> None:
         self._files.close()
 
-    def blocks(self) -> Iterator[Iterable[Key]]:
+    def blocks(self, beginning: str = "") -> Iterator[Iterable[Key]]:
         """The keys of all events, block by block; duplicates are left out.
 
-        An event's second copy is known among a hundred thousand: a block that was written again
-        after an error comes soon after.
+        With *beginning*, at least those of runs whose correlation id begins so. An event's second
+        copy is known among a hundred thousand: a block that was written again after an error
+        comes soon after.
         """
         once = _Once(self._it, self._index, self.position)
-        for body in self._bodies(Query()):
+        for body in self._bodies(_needle(beginning)[:-1]):
             found = keys(body)
             yield compress(found, once.fresh(found))
 
     def select(self, query: Query) -> Iterator[str]:
         """The body of every event that *query* asks for, each once in the same way."""
         met, once = wanted(query), _Once(self._it, self._index, self.position)
-        for body in self._bodies(query):
+        needle = _needle(query.correlation_id)
+        for body in self._bodies(needle, newest_first=query.newest_first):
             found = [pair for pair in keyed(body) if met(pair[0])]
             if query.newest_first:
                 found.reverse()
@@ -95,12 +97,11 @@ class Backlog:
                 rests.append(_Rest(file, start, status.st_size))
         return rests
 
-    def _bodies(self, query: Query) -> Iterator[bytes]:
+    def _bodies(self, needle: bytes, *, newest_first: bool = False) -> Iterator[bytes]:
         """Lines of the log, many at a time, or one by one if the last may be all that is asked."""
-        needle = _needle(query.correlation_id)
-        for rest in self._rests[:: -1 if query.newest_first else 1]:
+        for rest in self._rests[:: -1 if newest_first else 1]:
             blocks = log.blocks(_content(rest), rest.start, whole=True)
-            if query.newest_first:
+            if newest_first:
                 for block in reversed(list(blocks)):
                     yield from reversed(_lines(block.body, needle))
             else:
@@ -161,5 +162,5 @@ def _lines(body: bytes, needle: bytes) -> list[bytes]:
 
 def _needle(run: str | None) -> bytes:
     """What stands in every line of that run; nothing if its name may be written in two ways."""
-    plain = run is not None and run.isascii() and run.isprintable()
+    plain = run and run.isascii() and run.isprintable()
     return json.dumps(run).encode() if plain else b""

@@ -76,7 +76,7 @@ class Questions:
         """The latest *limit* runs whose correlation id has that *beginning*."""
         with self.moment() as (it, rest):
             late: dict[str, tuple[int, int]] = {}  # the latest arrival last
-            for block in rest.blocks():
+            for block in rest.blocks(beginning):
                 keys = list(block)
                 runs = list(facts(keys).by_run()) if keys else []
                 for name, events, _, oldest in sorted(runs, key=itemgetter(2)):
