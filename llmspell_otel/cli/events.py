@@ -102,7 +102,7 @@ def query(patterns: tuple[str, ...], folder: Path, *, as_json: bool, **condition
         _write(_found(journal, patterns, **conditions), as_json=as_json)
 
 
-@command.command()
+@command.command(short_help="Write events to a file, or send their traces anywhere by OTLP.")
 @click.argument("target", required=False)
 @_conditions
 @click.option(
@@ -146,7 +146,7 @@ def export(
         click.echo(f"{written} events", err=True)
 
 
-@command.command("import")
+@command.command("import", short_help="Keep the events that `export` wrote.")
 @click.argument("source", type=click.File("rb"))
 @folder_option
 def take(source: IO[bytes], folder: Path) -> None:
