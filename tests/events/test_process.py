@@ -216,6 +216,15 @@ def test_a_forked_child_starts_empty() -> None:
             bus.close(5)
             os.write(w, "".join(ids).encode())
 
+        held, over = threading.Event(), threading.Event()
+
+        def hold():  # as a thread in the middle of a publish does
+            with box.flow._lock:
+                held.set()
+                over.wait(30)
+
+        threading.Thread(target=hold, daemon=True).start()
+        assert held.wait(10)
         children = []
         for turn in range(10):
             r, w = os.pipe()
@@ -237,6 +246,7 @@ def test_a_forked_child_starts_empty() -> None:
             text = open(r).read()
             assert os.waitpid(pid, 0)[1] == 0
             theirs += [text[at : at + 36] for at in range(0, len(text), 36)]
+        over.set()
         gate.set()
         assert bus.flush(20)
         sent += publish("later", range(100))
@@ -250,6 +260,8 @@ def test_a_forked_child_starts_empty() -> None:
         assert [(who, n) for who, n, _ in got[:kept]] == [("parent", n) for n in range(kept)]
         assert [(who, n) for who, n, _ in got[kept:]] == [("later", n) for n in range(100)]
         assert len(theirs) == len(set(theirs)) == 1000 and not set(theirs) & set(ids)
+        origins = {each[-10:] for each in (*theirs, *ids)}
+        assert len(origins) == 11, origins
         bus.close(5)
         print("fine")
     """)
