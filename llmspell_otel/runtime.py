@@ -184,6 +184,7 @@ def _telemetry() -> "Telemetry":
     from llmspell_otel import __version__
     from llmspell_otel.events.introduction import introduce
     from llmspell_otel.hooks.registry import Registration, breaker_listeners
+    from llmspell_otel.operations.ports import ports
     from llmspell_otel.telemetry.genai_prices import GenaiPrices
     from llmspell_otel.telemetry.pipeline import Options
     from llmspell_otel.telemetry.pipeline import Telemetry as Assembled
@@ -199,7 +200,8 @@ def _telemetry() -> "Telemetry":
         telemetry.breaker_changed(hook.name, new, reason)
 
     breaker_listeners.append(breaker_changed)
-    introduce(telemetry.bridge.described)
+    # While another one is plugged in, or none, this one has nothing to say.
+    introduce(lambda: telemetry.bridge.described() if ports.telemetry is telemetry else None)
     return telemetry
 
 
