@@ -353,7 +353,8 @@ class Flow:
         return _Mortal(event, monotonic() + (event.ttl or 0.0))
 
     def _level(self) -> dict[str, Any]:
-        return {"queued": self._size(), "capacity": self.limits.capacity}
+        with self._lock:  # lanes come and go
+            return {"queued": self._size(), "capacity": self.limits.capacity}
 
 
 def _door(flow: Flow, lane: deque[_Entry]) -> Callable[[UniversalEvent], bool | None]:

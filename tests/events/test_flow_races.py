@@ -272,6 +272,36 @@ def test_hasty_threads_lose_nothing_unseen(overflow: Any, capacity: int, produce
 
 @pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("kind", ["sync", "async"])
+def test_lanes_that_come_and_go_break_no_consumer(kind: str) -> None:
+    """Urgent and less urgent events among the usual ones, again and again across the marks."""
+    got: list[Any] = []
+
+    def sync(event: UniversalEvent) -> None:
+        got.append(event.data)
+
+    async def awaited(event: UniversalEvent) -> None:
+        got.append(event.data)
+
+    for capacity in (1, 2, 10) * 4:
+        bus = EventBus()
+        got.clear()
+        handle = bus.subscribe(
+            "n",
+            sync if kind == "sync" else awaited,
+            delivery="queued",
+            capacity=capacity,
+            overflow="block",
+            block_timeout=5,
+        )
+        publish(bus, 4, 100, lambda handle=handle: assert_balanced(handle), priorities=(0, -1, 3))
+        assert bus.flush(5)
+        assert handle.stats == Stats(published=400, delivered=400)
+        assert sorted(got) == [(who, number) for who in range(4) for number in range(100)]
+        bus.close()
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("kind", ["sync", "async"])
 @pytest.mark.parametrize("overflow", STRATEGIES)
 def test_closing_in_the_middle_of_a_burst_accounts_for_all(overflow: Any, kind: str) -> None:
     """Publishers run on while the bus closes: what got in is delivered, dropped or rejected."""
@@ -403,12 +433,19 @@ def test_a_fork_in_the_middle_of_a_burst_tears_nothing() -> None:
     assert done.stdout == "fine\n", done.stderr
 
 
-def publish(bus: EventBus, producers: int, each: int, meanwhile: Callable[[], object]) -> None:
+def publish(
+    bus: EventBus,
+    producers: int,
+    each: int,
+    meanwhile: Callable[[], object],
+    priorities: tuple[int, ...] = (0,),
+) -> None:
     """Publish *each* events from every one of *producers* threads; call *meanwhile* meanwhile."""
 
     def produce(producer: int) -> None:
         for number in range(each):
-            bus.publish(make("n", (producer, number)))
+            priority = priorities[number % len(priorities)]
+            bus.publish(make("n", (producer, number), priority=priority))
 
     threads = [threading.Thread(target=produce, args=(number,)) for number in range(producers)]
     for thread in threads:
