@@ -278,7 +278,7 @@ def main() -> None:
         ("create + queue + async handler, one loop", to_a_task, 200_000),
         ("create + encode + commit, process mode", into_the_log("process"), 300_000),
         ("create + encode + commit, power mode", into_the_log("power"), 300_000),
-        ("the same + SQLite, three indexes", into_the_database, 100_000),
+        ("create + encode + commit + SQLite, all indexes", into_the_database, 100_000),
     ):
         by_clock, by_cpu = max(rate(publish, count) for _ in range(3))
         print(f"{name:44}{by_clock:12,.0f}{by_cpu:12,.0f}")
