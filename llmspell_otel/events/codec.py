@@ -42,7 +42,10 @@ def encode(event: UniversalEvent) -> bytes:
 
 
 def record(event: UniversalEvent) -> bytes:
-    """The same without what `decode` knows: the derived id, the usual language and version."""
+    """The same without what `decode` knows: the derived id, the usual language and version.
+
+    It begins with the type, by which readers of many find where one begins.
+    """
     if event.extra is None:
         try:
             return _encode(event)
@@ -50,8 +53,8 @@ def record(event: UniversalEvent) -> bytes:
             pass  # lone surrogates, odd keys, cycles, great depth: written the slower way
     values = ((encoded, getattr(event, name), usual) for name, encoded, usual in _FIELDS)
     fields = {encoded: value for encoded, value, usual in values if value is not usual}
-    extra = fields.pop("extra", {})
-    return json.dumps(plain({**extra, **fields}), allow_nan=False).encode()
+    first, extra = {"event_type": event.event_type}, fields.pop("extra", {})
+    return json.dumps(plain({**first, **extra, **fields}), allow_nan=False).encode()
 
 
 def decode(line: bytes | str) -> UniversalEvent:

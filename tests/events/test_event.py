@@ -174,6 +174,7 @@ def test_no_field_is_written_twice(
     """Whatever is said by the record, the outside adds only the rest."""
     said = {"language": language, "schema_version": version, "extra": {"later": 1} if odd else None}
     event = make("a", data, **{name: value for name, value in said.items() if value is not None})
+    assert record(event).startswith(b'{"event_type":')
     for each in (event, decode(encode(event)), decode(record(event))):
         pairs = json.loads(encode(each), object_pairs_hook=list)
         names = [name for name, _ in pairs]

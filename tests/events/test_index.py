@@ -118,6 +118,18 @@ def keys_of(event: UniversalEvent) -> tuple[int, int, int]:
     return event.origin, event.sequence, event.timestamp
 
 
+def test_events_that_hold_others_are_told_apart_from_their_neighbours() -> None:
+    """One whose data looks like two, beside one that begins with a field of a later format."""
+    events = [
+        make("a", [{"n": 1}, {"event_type": "b"}]),
+        make("a", extra={"colour": "red"}),
+        make("a", 3),
+    ]
+    with database() as (index, it):
+        take_in(index, it, events)
+        assert [event for _, event in kept(index, it)] == events
+
+
 def test_positions_are_never_given_twice() -> None:
     """Not even when everything was forgotten: who follows would take the new for the old."""
     with database() as (index, it):
