@@ -1,7 +1,7 @@
 """The journal: keeps events on disk, across crashes, and answers questions about them.
 
-Publishing encodes an event and hands it to a writer thread, which appends blocks to a log: that is
-the commit. A second thread takes the log into a SQLite database, which queries read.
+Publishers collect events and encode them by batches; a writer thread appends blocks of them to a
+log: that is the commit. A second thread takes the log into a SQLite database, which queries read.
 """
 
 import logging
