@@ -103,6 +103,7 @@ fmt: $(STAMP) ## Format and fix.
 $(RIVALS): $(STAMP)
 	@rm -rf $@
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --target $@ eventkit==1.0.3
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --target $@ --no-deps pymitter==1.1.3
 	@rm -rf $@/tests # hides ours
 
 benchmark: $(STAMP) $(RIVALS) $(PROGRAMS_STAMP) ## Measure, and print the tables.

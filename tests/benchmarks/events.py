@@ -23,6 +23,11 @@ import blinker
 from paho.mqtt.matcher import MQTTMatcher
 from pyee.base import EventEmitter
 
+try:  # it pins an old typing-extensions, so that it is no dependency of ours: see the Makefile
+    import pymitter
+except ImportError:
+    pymitter = None
+
 from llmspell_otel.events import EventBus, UniversalEvent, make
 from llmspell_otel.events.journal import Journal
 
@@ -108,6 +113,20 @@ def pyee_exact() -> Case:
     return lambda: emitter.emit(NAME, DATA)
 
 
+def pymitters() -> dict[str, Case]:
+    """Emit with pymitter, whose patterns are `fnmatch` in each segment; no record, no isolation."""
+
+    def case(patterns: int) -> Case:
+        emitter = pymitter.EventEmitter(wildcard=True, delimiter=":")
+        emitter.on("tool:*", handler)
+        for number in range(patterns - 1):
+            emitter.on(f"area{number}:*:part{number}", handler)
+        return lambda: emitter.emit(NAME, DATA)
+
+    counts = () if pymitter is None else (1, 100)
+    return {f"pymitter, {count} patterns, no record": case(count) for count in counts}
+
+
 def blinker_exact() -> Case:
     """Send by exact name with blinker; no patterns, no record, no isolation."""
     signal = blinker.Namespace().signal(NAME)
@@ -129,6 +148,7 @@ def cases() -> dict[str, Case]:
         "ours, 10,000 patterns, unique names": unique(10_000),
         "pyee, exact names, no record": pyee_exact(),
         "blinker, exact names, no record": blinker_exact(),
+        **pymitters(),
         "paho's matcher, 1 pattern, route only": paho(1),
         "paho's matcher, 10,000 patterns": paho(10_000),
         "list of fnmatch, 1 pattern": usual(1),
