@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -193,7 +194,15 @@ def test_a_reader_that_has_seen_enough_is_no_trouble(folder: Path, words: str) -
         assert process.wait(20) in {0, 1}
 
 
-def test_following_ends_quietly(folder: Path) -> None:
+@pytest.fixture
+def heeding() -> Iterator[None]:
+    """A child heeds Ctrl-C, also where the tests run in the background of a shell and do not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_following_ends_quietly(folder: Path, heeding: None) -> None:
     """Ctrl-C is the way to stop, and no failure."""
     line = [sys.executable, "-m", "llmspell_otel.cli", "events", "tail", "--journal", str(folder)]
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -201,7 +210,10 @@ def test_following_ends_quietly(folder: Path) -> None:
         assert process.stderr is not None
         assert process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        try:
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
         assert process.stderr.read() == b""
 
 
