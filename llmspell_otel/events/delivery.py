@@ -1,12 +1,12 @@
 """Queued subscriptions: somebody takes the events from a queue; here, a thread."""
 
-import contextlib
 import logging
 import threading
 from collections.abc import Iterator
 from time import monotonic, sleep
 from typing import Any
 
+from llmspell_otel.events.bell import Bell
 from llmspell_otel.events.event import UniversalEvent, make
 from llmspell_otel.events.flow import GAP, RELIEVED, Flow
 from llmspell_otel.events.limits import Limits
@@ -113,7 +113,7 @@ class ThreadSubscription(QueuedSubscription):
         handler: Handler,
     ) -> None:
         self._thread: threading.Thread | None = None
-        self._bell = _bell()
+        self._bell = Bell()
         self.handler = handler
         super().__init__(host, patterns, order, limits)
 
@@ -121,20 +121,18 @@ class ThreadSubscription(QueuedSubscription):
         """Ring the worker, or hire one."""
         if self._thread is None:
             self._hire()
-        with contextlib.suppress(RuntimeError):  # it rings already
-            self._bell.release()
+        self._bell.ring()
 
     def ended(self) -> None:
         """Drop what waits and let the worker go."""
         super().ended()
-        with contextlib.suppress(RuntimeError):
-            self._bell.release()
+        self._bell.ring()
 
     def forked(self) -> None:
         """Forget the worker, which stayed in the parent."""
         super().forked()
         self._thread = None
-        self._bell = _bell()
+        self._bell = Bell()
 
     @property
     def drains(self) -> bool:
@@ -158,7 +156,7 @@ class ThreadSubscription(QueuedSubscription):
             if batch is not None:
                 self._hand_over(batch)
             elif self.active:
-                bell.acquire()
+                bell.wait()
             else:
                 return
 
@@ -172,10 +170,3 @@ class ThreadSubscription(QueuedSubscription):
             else:
                 if failures.failing:
                     failures.recovered()
-
-
-def _bell() -> threading.Lock:
-    """A lock that its worker waits for: an `Event` costs a publisher ten times as much."""
-    bell = threading.Lock()
-    bell.acquire()
-    return bell

@@ -10,11 +10,11 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from llmspell_otel.events.bell import Bell
 from llmspell_otel.events.codec import record
 from llmspell_otel.events.event import UniversalEvent, make
 from llmspell_otel.events.introduction import RESOURCE, told
 from llmspell_otel.events.store import log
-from llmspell_otel.events.store.bell import Bell
 from llmspell_otel.events.store.packing import Chunk, pack
 
 LOST = "journal:lost"
